@@ -1,0 +1,192 @@
+//! The contract between delivery and whatever delivers: the trait, the outcome, the factory.
+//!
+//! A publisher only delivers. Queueing, batching, deadlines, retries and counting belong to `delivery`, which knows
+//! no publisher's type. The plugin contract (`wit/0.1/publisher.wit`) mirrors this one, case by case.
+
+use crate::record::{EventBatch, NetworkBatch};
+use futures_util::future::BoxFuture;
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Delivers batches to one place.
+///
+/// # Order of calls
+///
+/// `open` once, before anything else. Then `publish_*` and `flush` in any order, never two at once: one task owns
+/// the publisher. `flush` comes at the configured interval and before the publisher is retired; after that it is
+/// dropped.
+///
+/// A call that runs past the publisher's `timeout` is given up by dropping its future, and the batch counts as
+/// [`PublishError::Retry`]: what is half done must be undone, or completed, by the next call. A panic costs the
+/// publisher its life: delivery builds another one with its factory and tries the batch again.
+#[async_trait::async_trait]
+pub trait Publisher: Any + Send {
+    /// Takes what is exclusive (a port, a file), for `build` must not: the predecessor, whom this one is to replace
+    /// under the same label, may still hold it. What has not changed is to be taken over from it (trait upcasting
+    /// gives `&mut dyn Any` for a downcast). After an error the predecessor goes on as it was.
+    ///
+    /// # Errors
+    ///
+    /// What it needs cannot be had; the text tells the operator what to do.
+    async fn open(&mut self, predecessor: Option<&mut dyn Publisher>) -> anyhow::Result<()> {
+        let _ = predecessor;
+        Ok(())
+    }
+
+    /// Publishes events; at least one row.
+    ///
+    /// `Ok` lists the rows that were left out, none as a rule, and is final for the others.
+    ///
+    /// # Errors
+    ///
+    /// The batch as a whole was not published; [`PublishError`] says whether to try again.
+    async fn publish_event_metrics(&mut self, events: &EventBatch) -> PublishResult;
+
+    /// Publishes network operations; as [`Publisher::publish_event_metrics`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    async fn publish_network_metrics(&mut self, operations: &NetworkBatch) -> PublishResult;
+
+    /// Hands on what is held back. After an error it is called again at the next interval.
+    ///
+    /// # Errors
+    ///
+    /// What is held back could not be handed on.
+    async fn flush(&mut self) -> Result<(), PublishError> {
+        Ok(())
+    }
+
+    /// What reports show of this publisher beyond its books, if anything. Asked once, after `open`; the function is
+    /// called from other tasks at any time.
+    fn status(&self) -> Option<StatusSource> {
+        None
+    }
+}
+
+/// Answers with a publisher's own state, as a JSON object.
+pub type StatusSource = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+/// What became of a batch that was published: the rows that were left out.
+pub type PublishResult = Result<Vec<Unpublished>, PublishError>;
+
+/// A row that was not published although its batch was. Rows count from 0 within the batch passed. A row that is
+/// out of range, or listed twice, is counted and passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpublished {
+    /// Its number.
+    pub row: u32,
+    /// What is to become of it.
+    pub fate: Fate,
+}
+
+/// What is to become of a row that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It may work later.
+    Retry {
+        /// Why not now.
+        reason: String,
+        /// How long to wait at least.
+        after: Option<Duration>,
+    },
+    /// It never will: it becomes a dead letter.
+    Reject {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Why a batch as a whole was not published.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// It may work later.
+    #[error("{reason}")]
+    Retry {
+        /// Why not now.
+        reason: String,
+        /// How long to wait at least; without it, as long as delivery's backoff says.
+        after: Option<Duration>,
+    },
+    /// It never will: its rows become dead letters.
+    #[error("{reason}")]
+    Reject {
+        /// Why not.
+        reason: String,
+    },
+    /// Somebody must mend something first (a credential, a missing index). The batch is kept and tried now and then;
+    /// the time does not count against its age.
+    #[error("{reason}")]
+    Hold {
+        /// What is to be mended.
+        reason: String,
+    },
+}
+
+impl PublishError {
+    /// It may work later.
+    pub fn retry(reason: impl Into<String>) -> Self {
+        Self::Retry { reason: reason.into(), after: None }
+    }
+
+    /// It never will.
+    pub fn reject(reason: impl Into<String>) -> Self {
+        Self::Reject { reason: reason.into() }
+    }
+
+    /// Somebody must mend something first.
+    pub fn hold(reason: impl Into<String>) -> Self {
+        Self::Hold { reason: reason.into() }
+    }
+}
+
+/// What a publisher is built with, beside its own settings.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Context {
+    /// The label of the instance: the name of its section, or of its plugin file.
+    pub label: Arc<str>,
+    /// Relative paths in settings start here: the configuration's directory.
+    pub base_dir: PathBuf,
+    /// The host's own metrics in the text exposition format, for publishers that serve a scrape.
+    pub host_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl Context {
+    /// A context for a publisher outside of a host: for tests and benchmarks.
+    pub fn detached(label: &str, base_dir: impl Into<PathBuf>) -> Self {
+        Self { label: label.into(), base_dir: base_dir.into(), host_metrics: Arc::new(String::new) }
+    }
+}
+
+/// Builds a publisher, as often as it is needed: at the start, at a reload, after a panic. Building takes nothing
+/// exclusive; see [`Publisher::open`].
+pub type Factory =
+    Arc<dyn Fn(Context) -> BoxFuture<'static, anyhow::Result<Box<dyn Publisher>>> + Send + Sync>;
+
+/// A type of publisher, as configuration names it: `type = "file"`.
+///
+/// Every native publisher joins through this and nothing else.
+pub trait PublisherType: Publisher + Sized {
+    /// Its name in configuration.
+    const TYPE: &'static str;
+    /// Its own keys; unknown ones are refused (`#[serde(deny_unknown_fields)]`).
+    type Config: serde::de::DeserializeOwned + Clone + Send + Sync + 'static;
+
+    /// Checks what the types of the settings do not: called when the configuration is read, before anything is
+    /// built. Every problem found, as (key, message); the key may be dotted.
+    fn validate(config: &Self::Config) -> Vec<(String, String)> {
+        let _ = config;
+        Vec::new()
+    }
+
+    /// Builds one. Takes nothing exclusive.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be built with these settings; the text says what to change.
+    fn build(config: Self::Config, context: Context) -> anyhow::Result<Self>;
+}

@@ -1,0 +1,147 @@
+//! Batches rendered to bytes: the formats that publishers and plugins ask for by name.
+//!
+//! Row-wise formats (`json-lines`, `line-protocol`) are rendered once for a whole batch of the journal, and any
+//! selection of its rows is copied out of that; the others are kept for a whole batch and rendered for a part of one.
+
+use super::rows::Part;
+use super::shared::{Rendered, Shelf, View};
+use super::{Record, Rows, SharedBatch};
+use bytes::Bytes;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// A format of `encode`; `wit/0.1/formats.md` fixes each by example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// One JSON object a line, a newline at the end of each.
+    JsonLines,
+    /// One JSON object, an array per field.
+    JsonColumns,
+    /// InfluxDB line protocol, timestamps in nanoseconds.
+    LineProtocol,
+    /// An OTLP `ExportTraceServiceRequest`, a record being a span.
+    OtlpProtobuf,
+}
+
+/// A format that this host does not know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown format \"{0}\", known are json-lines, json-columns, line-protocol, otlp-protobuf")]
+pub struct UnknownFormat(String);
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+        match name {
+            "json-lines" => Ok(Self::JsonLines),
+            "json-columns" => Ok(Self::JsonColumns),
+            "line-protocol" => Ok(Self::LineProtocol),
+            "otlp-protobuf" => Ok(Self::OtlpProtobuf),
+            _ => Err(UnknownFormat(name.chars().take(64).collect())),
+        }
+    }
+}
+
+impl<R: Record> Rows<R> {
+    /// The rows rendered in `format`. For a whole batch of the journal this is a handle to what is kept with it.
+    pub fn encode(&self, format: Format) -> Bytes {
+        match format {
+            Format::JsonLines => self.row_wise(|shelf| &shelf.json_lines, write_json_line),
+            Format::LineProtocol => self.row_wise(|shelf| &shelf.line_protocol, R::write_line_protocol),
+            Format::JsonColumns => self.at_once(
+                |shelf| &shelf.json_columns,
+                |rows| {
+                    let mut out = Vec::new();
+                    R::write_json_columns(rows.iter(), &mut out);
+                    out.into()
+                },
+            ),
+            Format::OtlpProtobuf => {
+                self.at_once(|shelf| &shelf.otlp, |rows| super::otlp::render(rows.iter()))
+            }
+        }
+    }
+
+    /// The column view of the rows. For a whole batch of the journal this is what is kept with it.
+    pub fn columns(&self) -> Arc<R::Columns> {
+        match self.whole() {
+            Some(batch) => R::shelf(batch).columns.get_or_build(&batch.gauge, || R::columns(self.iter())),
+            None => Arc::new(R::columns(self.iter())),
+        }
+    }
+
+    fn at_once(&self, view: fn(&Shelf<R>) -> &View<Bytes>, render: fn(&Self) -> Bytes) -> Bytes {
+        match self.whole() {
+            Some(batch) => Bytes::clone(&view(R::shelf(batch)).get_or_build(&batch.gauge, || render(self))),
+            None => render(self),
+        }
+    }
+
+    fn row_wise(&self, view: fn(&Shelf<R>) -> &View<Rendered>, write: fn(&R, &mut Vec<u8>)) -> Bytes {
+        if let Some(batch) = self.whole() {
+            return whole_view(batch, view, write).bytes.clone();
+        }
+        let mut out = Vec::new();
+        for part in &self.parts {
+            append_part(part, view, write, &mut out);
+        }
+        out.into()
+    }
+}
+
+fn whole_view<R: Record>(
+    batch: &SharedBatch,
+    view: fn(&Shelf<R>) -> &View<Rendered>,
+    write: fn(&R, &mut Vec<u8>),
+) -> Arc<Rendered> {
+    let shelf = R::shelf(batch);
+    view(shelf).get_or_build(&batch.gauge, || {
+        let mut bytes = Vec::new();
+        let mut ends = Vec::with_capacity(shelf.rows.len());
+        for row in &shelf.rows {
+            write(row, &mut bytes);
+            ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        }
+        bytes.shrink_to_fit();
+        Rendered { bytes: bytes.into(), ends }
+    })
+}
+
+/// Few rows of a batch that nobody has rendered are rendered alone: a publisher of the failed ones should not pay
+/// for all.
+fn append_part<R: Record>(
+    part: &Part,
+    view: fn(&Shelf<R>) -> &View<Rendered>,
+    write: fn(&R, &mut Vec<u8>),
+    out: &mut Vec<u8>,
+) {
+    let shelf = R::shelf(&part.batch);
+    let few = part.rows.iter().count() * 4 < shelf.rows.len();
+    let rendered = match view(shelf).get() {
+        Some(rendered) => rendered,
+        None if few => {
+            for row in part.rows.iter().filter_map(|at| shelf.rows.get(at as usize)) {
+                write(row, out);
+            }
+            return;
+        }
+        None => whole_view(&part.batch, view, write),
+    };
+    for at in part.rows.iter().map(|at| at as usize) {
+        let start =
+            at.checked_sub(1).and_then(|before| rendered.ends.get(before)).map_or(0, |end| *end as usize);
+        let end = rendered.ends.get(at).map_or(start, |end| *end as usize);
+        out.extend_from_slice(rendered.bytes.get(start..end).unwrap_or_default());
+    }
+}
+
+fn write_json_line<R: Record>(record: &R, out: &mut Vec<u8>) {
+    // Writing to a Vec and serializing these types cannot fail.
+    let start = out.len();
+    if serde_json::to_writer(&mut *out, record).is_err() {
+        out.truncate(start);
+        return;
+    }
+    out.push(b'\n');
+}

@@ -1,0 +1,256 @@
+//! A batch as the journal keeps it: immutable records, and the views of them that somebody asked for.
+//!
+//! Invariant: a view is built at most once per batch, whoever asks; every publisher that wants it shares it. Views
+//! count in the journal's byte bound ([`ViewGauge`]) and are let go when no active cursor needs them any more.
+
+use super::columns::{EventColumns, NetworkColumns};
+use super::{Batch, EventMetrics, NetworkMetrics, Record};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The bytes that all live views of one journal occupy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ViewGauge(Arc<AtomicUsize>);
+
+impl ViewGauge {
+    /// The bytes of all live views.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A rendered view in which every row can be found: row `i` is `bytes[ends[i - 1]..ends[i]]`.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    pub(super) bytes: Bytes,
+    pub(super) ends: Vec<u32>,
+}
+
+/// A view that is built by whoever asks first.
+#[derive(Debug)]
+pub(super) struct View<T>(Mutex<Option<Arc<T>>>);
+
+impl<T> Default for View<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Weigh> View<T> {
+    pub(super) fn get(&self) -> Option<Arc<T>> {
+        self.0.lock().clone()
+    }
+
+    /// The view, built now if nobody has asked before. Who asks meanwhile waits for that one.
+    pub(super) fn get_or_build(&self, gauge: &ViewGauge, build: impl FnOnce() -> T) -> Arc<T> {
+        let mut slot = self.0.lock();
+        if let Some(view) = &*slot {
+            return view.clone();
+        }
+        let view = Arc::new(build());
+        gauge.0.fetch_add(view.weight(), Ordering::Relaxed);
+        *slot = Some(view.clone());
+        view
+    }
+
+    fn forget(&self, gauge: &ViewGauge) {
+        if let Some(view) = self.0.lock().take() {
+            gauge.0.fetch_sub(view.weight(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a view occupies, in bytes.
+pub(super) trait Weigh {
+    fn weight(&self) -> usize;
+}
+
+impl Weigh for Rendered {
+    fn weight(&self) -> usize {
+        self.bytes.len() + self.ends.len() * size_of::<u32>()
+    }
+}
+
+impl Weigh for Bytes {
+    fn weight(&self) -> usize {
+        self.len()
+    }
+}
+
+/// The records of one kind, and their views.
+pub struct Shelf<R: Record> {
+    pub(super) rows: Vec<R>,
+    pub(super) json_lines: View<Rendered>,
+    pub(super) line_protocol: View<Rendered>,
+    pub(super) json_columns: View<Bytes>,
+    pub(super) otlp: View<Bytes>,
+    pub(super) columns: View<R::Columns>,
+}
+
+impl<R: Record> Shelf<R> {
+    fn new(rows: Vec<R>) -> Self {
+        Self {
+            rows,
+            json_lines: View::default(),
+            line_protocol: View::default(),
+            json_columns: View::default(),
+            otlp: View::default(),
+            columns: View::default(),
+        }
+    }
+
+    fn forget_views(&self, gauge: &ViewGauge) {
+        self.json_lines.forget(gauge);
+        self.line_protocol.forget(gauge);
+        self.json_columns.forget(gauge);
+        self.otlp.forget(gauge);
+        self.columns.forget(gauge);
+    }
+}
+
+/// How a kind of record is kept and viewed. Private, which seals [`Record`].
+pub trait Shelved: Sized {
+    /// The column view of this kind.
+    #[allow(private_bounds)]
+    type Columns: Weigh + Send + Sync + 'static;
+    /// This kind's part of a batch.
+    fn shelf(batch: &SharedBatch) -> &Shelf<Self>
+    where
+        Self: Record;
+    /// The column view of `rows`.
+    fn columns<'a>(rows: impl Iterator<Item = &'a Self> + Clone) -> Self::Columns
+    where
+        Self: 'a;
+    /// Appends the record as line protocol, its newline included.
+    fn write_line_protocol(&self, out: &mut Vec<u8>);
+    /// Appends the record as an OTLP `Span` message, without its tag and length.
+    fn write_span(&self, out: &mut Vec<u8>);
+    /// Appends `rows` as one JSON object of arrays.
+    fn write_json_columns<'a>(rows: impl Iterator<Item = &'a Self> + Clone, out: &mut Vec<u8>)
+    where
+        Self: 'a;
+}
+
+/// A batch of the journal: its records never change, its views come and go.
+///
+/// Positions count records from the journal's beginning: `first` is that of the first event; the network operations
+/// follow the events.
+pub struct SharedBatch {
+    first: u64,
+    pub(super) events: Shelf<EventMetrics>,
+    pub(super) operations: Shelf<NetworkMetrics>,
+    record_bytes: usize,
+    pub(super) gauge: ViewGauge,
+}
+
+impl SharedBatch {
+    /// Seals `batch`, whose first record has the position `first`.
+    pub(crate) fn new(first: u64, batch: Batch, gauge: ViewGauge) -> Self {
+        let record_bytes = batch.events.iter().map(Record::bytes).sum::<usize>()
+            + batch.operations.iter().map(Record::bytes).sum::<usize>();
+        Self {
+            first,
+            events: Shelf::new(batch.events),
+            operations: Shelf::new(batch.operations),
+            record_bytes,
+            gauge,
+        }
+    }
+
+    /// The position of its first record.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The position after its last record.
+    pub fn end(&self) -> u64 {
+        self.first + self.len() as u64
+    }
+
+    /// How many records of both kinds.
+    pub fn len(&self) -> usize {
+        self.events.rows.len() + self.operations.rows.len()
+    }
+
+    /// Whether there is no record in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The events.
+    pub fn events(&self) -> &[EventMetrics] {
+        &self.events.rows
+    }
+
+    /// The network operations.
+    pub fn operations(&self) -> &[NetworkMetrics] {
+        &self.operations.rows
+    }
+
+    /// What its records occupy, in bytes; views are counted by the gauge.
+    pub(crate) fn record_bytes(&self) -> usize {
+        self.record_bytes
+    }
+
+    /// Lets every view go. Who holds one keeps it; who asks again builds it again.
+    pub(crate) fn forget_views(&self) {
+        self.events.forget_views(&self.gauge);
+        self.operations.forget_views(&self.gauge);
+    }
+}
+
+impl Drop for SharedBatch {
+    fn drop(&mut self) {
+        self.forget_views();
+    }
+}
+
+impl std::fmt::Debug for SharedBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedBatch")
+            .field("first", &self.first)
+            .field("events", &self.events.rows.len())
+            .field("operations", &self.operations.rows.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shelved for EventMetrics {
+    type Columns = EventColumns;
+    fn shelf(batch: &SharedBatch) -> &Shelf<Self> {
+        &batch.events
+    }
+    fn columns<'a>(rows: impl Iterator<Item = &'a Self> + Clone) -> EventColumns {
+        EventColumns::build(rows)
+    }
+    fn write_line_protocol(&self, out: &mut Vec<u8>) {
+        super::line_protocol::write_event(self, out);
+    }
+    fn write_span(&self, out: &mut Vec<u8>) {
+        super::otlp::write_event(self, out);
+    }
+    fn write_json_columns<'a>(rows: impl Iterator<Item = &'a Self> + Clone, out: &mut Vec<u8>) {
+        super::json::write_event_columns(rows, out);
+    }
+}
+
+impl Shelved for NetworkMetrics {
+    type Columns = NetworkColumns;
+    fn shelf(batch: &SharedBatch) -> &Shelf<Self> {
+        &batch.operations
+    }
+    fn columns<'a>(rows: impl Iterator<Item = &'a Self> + Clone) -> NetworkColumns {
+        NetworkColumns::build(rows)
+    }
+    fn write_line_protocol(&self, out: &mut Vec<u8>) {
+        super::line_protocol::write_operation(self, out);
+    }
+    fn write_span(&self, out: &mut Vec<u8>) {
+        super::otlp::write_operation(self, out);
+    }
+    fn write_json_columns<'a>(rows: impl Iterator<Item = &'a Self> + Clone, out: &mut Vec<u8>) {
+        super::json::write_operation_columns(rows, out);
+    }
+}
