@@ -1,8 +1,16 @@
 //! Pressroom records what a pipeline does, answers questions about it, and publishes it: natively, and through
 //! publisher plugins that run in a WebAssembly sandbox.
 //!
-//! The rooms, in reading order:
+//! The rooms, in reading order: a [`recorder`] (or an ingest) hands [`record`]s to the [`collector`], which appends
+//! them to the [`journal`], which every [`publisher`]'s delivery reads at its own cursor.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
-pub mod publisher;
 pub mod record;
+
+pub mod recorder;
+
+pub mod collector;
+
+pub mod journal;
+
+pub mod publisher;

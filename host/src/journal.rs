@@ -1,0 +1,260 @@
+//! The journal: the ordered log of batches that every publisher reads at its own cursor.
+//!
+//! Invariants: a record is appended once and never copied for a publisher; a cursor that stands still holds back
+//! nobody; and every cursor's books close at any moment ([`Books`]). The journal is bounded in records and bytes,
+//! views included.
+//!
+//! Order of calls: [`Journal::append`] puts records into the tail; a full tail is sealed into a batch at once, a
+//! slack one when [`Journal::seal`] is called. Cursors read sealed batches only. A worker reads at its cursor
+//! ([`Cursor::read`]), settles what became of the rows ([`Cursor::settle`]), and acknowledges when nothing of what it
+//! read is open ([`Cursor::acknowledge`]).
+
+mod books;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+pub use books::{Books, DropReason, Dropped, Settled};
+
+use crate::record::{Batch, Record, SharedBatch, ViewGauge};
+use memory::Memory;
+use parking_lot::Mutex;
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The journal's bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalSettings {
+    /// Records and views, in bytes. What a publisher has in hand after the journal has dropped it comes on top: at
+    /// most one batch per publisher.
+    pub max_bytes: usize,
+    /// Records.
+    pub max_records: usize,
+    /// A tail of so many records is sealed at once.
+    pub batch_records: usize,
+}
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        Self { max_bytes: 256 << 20, max_records: 1_000_000, batch_records: 1024 }
+    }
+}
+
+/// Where a new label's cursor starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// At the journal's end.
+    #[default]
+    Newest,
+    /// At what is still held.
+    Oldest,
+}
+
+/// What happens to a cursor that is hindmost when the journal is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It moves on; what it missed is counted as dropped.
+    #[default]
+    DropOldest,
+    /// It does not: appending is refused, for everybody.
+    Block,
+}
+
+/// Why records were not appended. None of the batch was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The journal is full, and a publisher that must not lose anything is behind.
+    #[error("the journal is full and publisher \"{label}\" (overflow = \"block\") is behind")]
+    Full {
+        /// The publisher that everybody waits for.
+        label: Arc<str>,
+    },
+    /// The host is shutting down.
+    #[error("the host is shutting down")]
+    Closed,
+}
+
+/// The ordered log of batches. Cheap to clone: a handle.
+#[derive(Clone)]
+pub struct Journal(Arc<Inner>);
+
+struct Inner {
+    memory: Mutex<Memory>,
+    sealed: watch::Sender<u64>,
+    gauge: ViewGauge,
+    observer: Observer,
+}
+
+/// Is shown every sealed batch, once: how reports come by their history.
+pub type Observer = Box<dyn Fn(&Arc<SharedBatch>) + Send + Sync>;
+
+/// A part of a sealed batch: rows of both kinds.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// The batch.
+    pub batch: Arc<SharedBatch>,
+    /// Rows of its events.
+    pub events: Range<u32>,
+    /// Rows of its network operations.
+    pub operations: Range<u32>,
+}
+
+impl Journal {
+    /// An empty journal. `observer` is called on the thread that appends: it must be quick.
+    pub fn new(settings: JournalSettings, observer: Observer) -> Self {
+        let gauge = ViewGauge::default();
+        Self(Arc::new(Inner {
+            memory: Mutex::new(Memory::new(settings, gauge.clone())),
+            sealed: watch::Sender::new(0),
+            gauge,
+            observer,
+        }))
+    }
+
+    /// Appends a batch and leaves it empty: from here on its records are accepted.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was appended and the batch is as it was: the journal is full and has to wait for a publisher, or it is
+    /// closed.
+    pub fn append(&self, batch: &mut Batch) -> Result<(), Refused> {
+        let bytes = batch.events.iter().map(Record::bytes).sum::<usize>()
+            + batch.operations.iter().map(Record::bytes).sum::<usize>();
+        let (sealed, end) = {
+            let mut memory = self.0.memory.lock();
+            (memory.append(batch, bytes)?, memory.sealed_end())
+        };
+        self.announce(&sealed, end);
+        Ok(())
+    }
+
+    /// Seals the tail, so that cursors can read it. False if there was nothing in it.
+    pub fn seal(&self) -> bool {
+        let (sealed, end) = {
+            let mut memory = self.0.memory.lock();
+            (memory.seal(), memory.sealed_end())
+        };
+        self.announce(sealed.as_slice(), end);
+        sealed.is_some()
+    }
+
+    fn announce(&self, sealed: &[Arc<SharedBatch>], end: u64) {
+        if sealed.is_empty() {
+            return;
+        }
+        sealed.iter().for_each(&self.0.observer);
+        // Two announcements may overtake each other: the end never goes back.
+        self.0.sealed.send_if_modified(|known| {
+            let newer = end > *known;
+            *known = end.max(*known);
+            newer
+        });
+    }
+
+    /// Refuses every append from here on.
+    pub fn close(&self) {
+        self.0.memory.lock().close();
+    }
+
+    /// A new cursor for the publisher `label`.
+    pub fn cursor(&self, label: Arc<str>, start: Start, overflow: Overflow) -> Cursor {
+        // A cursor that begins within the tail must not be handed what was there before it.
+        let (sealed, id, end) = {
+            let mut memory = self.0.memory.lock();
+            (memory.seal(), memory.add_cursor(label, start, overflow), memory.sealed_end())
+        };
+        self.announce(sealed.as_slice(), end);
+        Cursor { journal: self.clone(), id }
+    }
+
+    /// What the journal holds now.
+    pub fn held(&self) -> Held {
+        let memory = self.0.memory.lock();
+        Held {
+            records: memory.held_records(),
+            bytes: memory.held_bytes() + self.0.gauge.bytes(),
+            accepted: memory.end(),
+        }
+    }
+}
+
+/// What the journal holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Held {
+    /// Records that some publisher has not passed.
+    pub records: usize,
+    /// What they occupy, views included.
+    pub bytes: usize,
+    /// Records accepted since the start.
+    pub accepted: u64,
+}
+
+/// A publisher's place in the journal, and its books. Cheap to clone: a handle. Reads are for its one worker; the
+/// books may be asked for by anybody.
+#[derive(Clone)]
+pub struct Cursor {
+    journal: Journal,
+    id: u32,
+}
+
+impl Cursor {
+    /// Reads on: at most `max_records`, at least one if there is one, and no further ones once `max_bytes` are
+    /// reached. What is read is in hand until it is settled. Empty if nothing is sealed beyond the cursor.
+    pub fn read(&self, max_records: usize, max_bytes: usize) -> Vec<Segment> {
+        self.journal.0.memory.lock().read(self.id, max_records, max_bytes)
+    }
+
+    /// How many records, and how many bytes of them, could be read now.
+    pub fn readable(&self, enough_records: usize, enough_bytes: usize) -> (usize, usize) {
+        self.journal.0.memory.lock().readable(self.id, enough_records, enough_bytes)
+    }
+
+    /// A receiver that changes whenever more has been sealed.
+    pub fn sealed(&self) -> watch::Receiver<u64> {
+        self.journal.0.sealed.subscribe()
+    }
+
+    /// Books what became of rows in hand.
+    pub fn settle(&self, settled: Settled) {
+        self.journal.0.memory.lock().settle(self.id, settled);
+    }
+
+    /// Everything that was read is settled: the journal may forget it as far as this cursor goes.
+    pub fn acknowledge(&self) {
+        self.journal.0.memory.lock().acknowledge(self.id);
+    }
+
+    /// Whether the publisher is at work. One that fails or waits does not keep views alive.
+    pub fn set_active(&self, active: bool) {
+        self.journal.0.memory.lock().set_active(self.id, active);
+    }
+
+    /// Changes what happens when the journal is full.
+    pub fn set_overflow(&self, overflow: Overflow) {
+        self.journal.0.memory.lock().set_overflow(self.id, overflow);
+    }
+
+    /// The books, closed at this moment.
+    pub fn books(&self) -> Books {
+        self.journal.0.memory.lock().books(self.id)
+    }
+
+    /// Ends the cursor: its backlog is dropped for `reason`. Returns the final books.
+    pub fn retire(&self, reason: DropReason) -> Books {
+        self.journal.0.memory.lock().retire(self.id, reason)
+    }
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Journal").field(&self.held()).finish()
+    }
+}
+
+impl std::fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Cursor").field(&self.books()).finish()
+    }
+}

@@ -1,0 +1,303 @@
+//! The journal in memory: the state behind its lock.
+//!
+//! Invariant: `next` (read up to) and `acknowledged` (settled up to) of a cursor never go back, and
+//! `acknowledged <= next`. A batch leaves when every cursor has acknowledged it, or when the journal overflows.
+
+use super::{Books, DropReason, JournalSettings, Overflow, Refused, Segment, Settled, Start};
+use crate::record::{Batch, SharedBatch, ViewGauge};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub(super) struct Memory {
+    settings: JournalSettings,
+    gauge: ViewGauge,
+    batches: VecDeque<Arc<SharedBatch>>,
+    /// What the sealed batches' records occupy.
+    bytes: usize,
+    tail: Batch,
+    tail_bytes: usize,
+    /// The position after the last record, the tail's included.
+    end: u64,
+    cursors: Vec<Place>,
+    next_id: u32,
+    closed: bool,
+}
+
+struct Place {
+    id: u32,
+    label: Arc<str>,
+    overflow: Overflow,
+    active: bool,
+    next: u64,
+    acknowledged: u64,
+    in_hand: u64,
+    start: u64,
+    /// All but `accepted` and `backlog`, which follow from positions.
+    books: Books,
+}
+
+impl Place {
+    fn books(&self, end: u64) -> Books {
+        Books { accepted: end - self.start, backlog: end - self.next + self.in_hand, ..self.books }
+    }
+}
+
+impl Memory {
+    pub(super) fn new(settings: JournalSettings, gauge: ViewGauge) -> Self {
+        Self {
+            settings,
+            gauge,
+            batches: VecDeque::new(),
+            bytes: 0,
+            tail: Batch::default(),
+            tail_bytes: 0,
+            end: 0,
+            cursors: Vec::new(),
+            next_id: 0,
+            closed: false,
+        }
+    }
+
+    pub(super) fn append(
+        &mut self,
+        batch: &mut Batch,
+        bytes: usize,
+    ) -> Result<Vec<Arc<SharedBatch>>, Refused> {
+        if self.closed {
+            return Err(Refused::Closed);
+        }
+        self.make_room(batch.len(), bytes)?;
+        self.end += batch.len() as u64;
+        self.tail_bytes += bytes;
+        let mut sealed = Vec::new();
+        let (mut events, mut operations) = (batch.events.drain(..), batch.operations.drain(..));
+        while events.len() > 0 || operations.len() > 0 {
+            let room = self.settings.batch_records.saturating_sub(self.tail.len()).max(1);
+            self.tail.events.extend(events.by_ref().take(room));
+            let room = self.settings.batch_records.saturating_sub(self.tail.len());
+            self.tail.operations.extend(operations.by_ref().take(room));
+            if self.tail.len() >= self.settings.batch_records {
+                let rest = events.len() + operations.len();
+                sealed.extend(self.seal_before(rest));
+            }
+        }
+        Ok(sealed)
+    }
+
+    pub(super) fn seal(&mut self) -> Option<Arc<SharedBatch>> {
+        self.seal_before(0)
+    }
+
+    /// Seals the tail while `rest` records of the same append are still to follow.
+    fn seal_before(&mut self, rest: usize) -> Option<Arc<SharedBatch>> {
+        if self.tail.is_empty() {
+            return None;
+        }
+        let first = self.end - (self.tail.len() + rest) as u64;
+        let batch = Arc::new(SharedBatch::new(first, std::mem::take(&mut self.tail), self.gauge.clone()));
+        self.tail_bytes = self.tail_bytes.saturating_sub(batch.record_bytes());
+        if !self.cursors.is_empty() {
+            self.bytes += batch.record_bytes();
+            self.batches.push_back(batch.clone());
+        }
+        Some(batch)
+    }
+
+    /// Drops the oldest batches until there is room, moving the hindmost cursors on.
+    fn make_room(&mut self, records: usize, bytes: usize) -> Result<(), Refused> {
+        while self.held_records() + records > self.settings.max_records
+            || self.held_bytes() + self.gauge.bytes() + bytes > self.settings.max_bytes
+        {
+            let Some(oldest) = self.batches.front() else { return Ok(()) };
+            let (first, end) = (oldest.first(), oldest.end());
+            let behind = |place: &&Place| place.acknowledged < end;
+            if let Some(waiting) =
+                self.cursors.iter().filter(behind).find(|place| place.overflow == Overflow::Block)
+            {
+                return Err(Refused::Full { label: waiting.label.clone() });
+            }
+            for place in self.cursors.iter_mut().filter(|place| place.acknowledged < end) {
+                place.books.dropped.overflow += end - place.next.clamp(first, end);
+                place.next = place.next.max(end);
+                place.acknowledged = place.acknowledged.max(end);
+            }
+            self.forget_oldest();
+        }
+        Ok(())
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(batch) = self.batches.pop_front() {
+            self.bytes = self.bytes.saturating_sub(batch.record_bytes());
+            batch.forget_views();
+        }
+    }
+
+    pub(super) fn add_cursor(&mut self, label: Arc<str>, start: Start, overflow: Overflow) -> u32 {
+        let at = match start {
+            Start::Newest => self.end,
+            Start::Oldest => self.batches.front().map_or_else(|| self.sealed_end(), |batch| batch.first()),
+        };
+        self.next_id += 1;
+        self.cursors.push(Place {
+            id: self.next_id,
+            label,
+            overflow,
+            active: true,
+            next: at,
+            acknowledged: at,
+            in_hand: 0,
+            start: at,
+            books: Books::default(),
+        });
+        self.next_id
+    }
+
+    pub(super) fn read(&mut self, id: u32, max_records: usize, max_bytes: usize) -> Vec<Segment> {
+        let mut segments = Vec::new();
+        let (mut records, mut bytes) = (0_usize, 0_usize);
+        let Some(place) = self.cursors.iter_mut().find(|place| place.id == id) else { return segments };
+        let from = self.batches.partition_point(|batch| batch.end() <= place.next);
+        for batch in self.batches.iter().skip(from) {
+            if records >= max_records || (records > 0 && bytes >= max_bytes) {
+                break;
+            }
+            let skipped = usize::try_from(place.next - batch.first()).unwrap_or(usize::MAX);
+            let average = (batch.record_bytes() / batch.len().max(1)).max(1);
+            let by_bytes = max_bytes.saturating_sub(bytes).div_ceil(average).max(1);
+            let rest = batch.len() - skipped;
+            let take = rest.min(max_records - records).min(by_bytes);
+            // A batch that is handed on whole brings its views along: rather than cut it, leave it for the next read.
+            if take < rest && records > 0 {
+                break;
+            }
+            records += take;
+            bytes += take * average;
+            place.next += take as u64;
+            place.in_hand += take as u64;
+            segments.push(segment(batch, skipped..skipped + take));
+        }
+        segments
+    }
+
+    pub(super) fn readable(&self, id: u32, enough_records: usize, enough_bytes: usize) -> (usize, usize) {
+        let (mut records, mut bytes) = (0, 0);
+        let Some(place) = self.cursors.iter().find(|place| place.id == id) else { return (0, 0) };
+        let from = self.batches.partition_point(|batch| batch.end() <= place.next);
+        for batch in self.batches.iter().skip(from) {
+            let rest = usize::try_from(batch.end() - place.next.max(batch.first())).unwrap_or(usize::MAX);
+            records += rest;
+            bytes += batch.record_bytes() / batch.len().max(1) * rest;
+            if records >= enough_records || bytes >= enough_bytes {
+                break;
+            }
+        }
+        (records, bytes)
+    }
+
+    pub(super) fn settle(&mut self, id: u32, settled: Settled) {
+        if let Some(place) = self.place(id) {
+            place.in_hand = place.in_hand.saturating_sub(settled.total());
+            place.books.filtered += settled.filtered;
+            place.books.delivered += settled.delivered;
+            place.books.dead_lettered += settled.dead_lettered;
+        }
+    }
+
+    pub(super) fn acknowledge(&mut self, id: u32) {
+        let Some(place) = self.place(id) else { return };
+        let (from, to) = (place.acknowledged, place.next);
+        place.acknowledged = to;
+        self.forget_unneeded_views(from, to);
+        self.forget_acknowledged();
+    }
+
+    fn forget_acknowledged(&mut self) {
+        let all = self.cursors.iter().map(|place| place.acknowledged).min().unwrap_or(self.end);
+        while self.batches.front().is_some_and(|batch| batch.end() <= all) {
+            self.forget_oldest();
+        }
+    }
+
+    /// Views of batches that end in `from..=to` go when no active cursor is still to pass them.
+    fn forget_unneeded_views(&self, from: u64, to: u64) {
+        let needed = self.cursors.iter().filter(|place| place.active).map(|place| place.acknowledged).min();
+        let to = needed.map_or(to, |needed| needed.min(to));
+        let start = self.batches.partition_point(|batch| batch.end() <= from);
+        for batch in self.batches.iter().skip(start).take_while(|batch| batch.end() <= to) {
+            batch.forget_views();
+        }
+    }
+
+    pub(super) fn set_active(&mut self, id: u32, active: bool) {
+        let Some(place) = self.place(id) else { return };
+        if std::mem::replace(&mut place.active, active) && !active {
+            self.forget_unneeded_views(0, self.end);
+        }
+    }
+
+    pub(super) fn set_overflow(&mut self, id: u32, overflow: Overflow) {
+        if let Some(place) = self.place(id) {
+            place.overflow = overflow;
+        }
+    }
+
+    pub(super) fn books(&self, id: u32) -> Books {
+        self.cursors
+            .iter()
+            .find(|place| place.id == id)
+            .map_or_else(Books::default, |place| place.books(self.end))
+    }
+
+    pub(super) fn retire(&mut self, id: u32, reason: DropReason) -> Books {
+        let Some(at) = self.cursors.iter().position(|place| place.id == id) else { return Books::default() };
+        let place = self.cursors.remove(at);
+        let mut books = place.books(self.end);
+        match reason {
+            DropReason::Removed => books.dropped.removed += books.backlog,
+            DropReason::Shutdown => books.dropped.shutdown += books.backlog,
+        }
+        books.backlog = 0;
+        self.forget_acknowledged();
+        self.forget_unneeded_views(0, self.end);
+        books
+    }
+
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    pub(super) fn sealed_end(&self) -> u64 {
+        self.end - self.tail.len() as u64
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub(super) fn held_records(&self) -> usize {
+        self.batches.front().map_or(self.tail.len(), |oldest| {
+            usize::try_from(self.end - oldest.first()).unwrap_or(usize::MAX)
+        })
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes + self.tail_bytes
+    }
+
+    fn place(&mut self, id: u32) -> Option<&mut Place> {
+        self.cursors.iter_mut().find(|place| place.id == id)
+    }
+}
+
+/// The records `rows` of `batch`, counted over both kinds, as rows of each kind.
+fn segment(batch: &Arc<SharedBatch>, rows: Range<usize>) -> Segment {
+    let events = batch.events().len();
+    let row = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    Segment {
+        batch: batch.clone(),
+        events: row(rows.start.min(events))..row(rows.end.min(events)),
+        operations: row(rows.start.saturating_sub(events))..row(rows.end.saturating_sub(events)),
+    }
+}
