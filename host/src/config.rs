@@ -1,0 +1,257 @@
+//! The configuration: TOML in, plain structs out, and every problem at once, each with its place and what to do.
+//!
+//! Invariant: a leaf. No publisher's type is known here: a section's own keys stay [`Settings`] until whoever knows
+//! the type reads them, with the same care and the same words. Nothing that came through `${…}` is shown by `Debug` or
+//! in a problem.
+//!
+//! ```
+//! # fn main() -> Result<(), pressroom::config::ConfigError> {
+//! use pressroom::config::Config;
+//!
+//! let config = Config::parse("[publishers.console]\ntype = \"stdout\"", ".", "pressroom.toml")?;
+//! assert_eq!(config.publishers[0].kind, "stdout");
+//!
+//! let error = Config::parse("[journal]\nmax_byte = 1", ".", "pressroom.toml").unwrap_err();
+//! assert_eq!(error.to_string(), r#"pressroom.toml:2:1: journal.max_byte: unknown key, did you mean "max_bytes"?"#);
+//! # Ok(())
+//! # }
+//! ```
+
+mod delivery;
+mod deserialize;
+mod document;
+mod only;
+mod problems;
+mod publisher;
+mod reader;
+mod secrets;
+mod sections;
+mod substitute;
+#[cfg(test)]
+mod tests;
+pub mod units;
+
+pub use delivery::{BatchConfig, DeliveryConfig, From, Overflow, RetryConfig};
+pub use only::{Glob, Only, OnlyKind, OnlyStatus};
+pub use problems::{ConfigError, Problem, Problems};
+pub use publisher::{PublisherSection, Settings};
+pub use secrets::{Secret, Secrets};
+pub use sections::{
+    DeadLettersConfig, JournalConfig, PluginsConfig, RecorderConfig, ReportsConfig, ServerConfig,
+    ShutdownConfig,
+};
+
+use document::{Document, Entry};
+use problems::{Source, suggest};
+use reader::{Check, Keys};
+use sections::Section;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use substitute::Expander;
+
+/// Everything that an operator can say.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct Config {
+    /// `[journal]`.
+    pub journal: JournalConfig,
+    /// `[recorder]`.
+    pub recorder: RecorderConfig,
+    /// `[reports]`.
+    pub reports: ReportsConfig,
+    /// `[server]`.
+    pub server: ServerConfig,
+    /// `[plugins]`.
+    pub plugins: PluginsConfig,
+    /// `[dead_letters]`.
+    pub dead_letters: DeadLettersConfig,
+    /// `[shutdown]`.
+    pub shutdown: ShutdownConfig,
+    /// `[publishers.…]`, in the order of the file.
+    pub publishers: Vec<PublisherSection>,
+    /// Relative paths start here: the directory of the file.
+    pub base_dir: PathBuf,
+    secrets: Secrets,
+}
+
+impl Config {
+    /// Reads the file `path`, with the environment's variables.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or something in it is wrong: all of it, but for what only the publishers' types know.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let (config, problems) = Self::read_file(path)?;
+        problems.into_result().map(|()| config)
+    }
+
+    /// As [`Config::load`], with what is wrong beside the configuration, so that more can be added by whoever knows
+    /// the publishers' types. Where something is wrong the configuration has defaults, and must not be used.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn read_file(path: impl AsRef<Path>) -> Result<(Self, Problems), ConfigError> {
+        let path = path.as_ref();
+        let file = path.display().to_string();
+        let unreadable = |error: std::io::Error| {
+            let source = Source { file: file.as_str().into(), secrets: Secrets::default() };
+            source.problem(problems::Position::default(), "", &format!("cannot be read: {error}"))
+        };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let absolute = std::path::absolute(path).map_err(unreadable)?;
+        let base_dir = absolute.parent().unwrap_or(Path::new("/"));
+        Ok(Self::read(&text, base_dir, &file, &|name| std::env::var(name).ok()))
+    }
+
+    /// Reads `text` as the file `name` in the directory `base_dir`, with the environment's variables.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn parse(text: &str, base_dir: impl AsRef<Path>, name: &str) -> Result<Self, ConfigError> {
+        let (config, problems) = Self::read(text, base_dir, name, &|name| std::env::var(name).ok());
+        problems.into_result().map(|()| config)
+    }
+
+    /// As [`Config::parse`] with these `variables`, and as [`Config::read_file`] with what is wrong beside the
+    /// configuration.
+    pub fn read(
+        text: &str,
+        base_dir: impl AsRef<Path>,
+        name: &str,
+        variables: &dyn Fn(&str) -> Option<String>,
+    ) -> (Self, Problems) {
+        let base_dir = base_dir.as_ref();
+        let document = Document::parse(text, name, Expander::new(variables, base_dir));
+        let Document { root, source, problems: found, garbled } = document;
+        let mut config =
+            Self { base_dir: base_dir.to_owned(), secrets: source.secrets.clone(), ..Self::default() };
+        let mut problems = Problems::new();
+        problems.extend(found);
+        // What a garbled text seems to say, or not to say, is no use to anyone.
+        if !garbled {
+            for entry in root.entries() {
+                config.read_section(entry, &source, &mut problems);
+            }
+        }
+        (config, problems)
+    }
+
+    fn read_section(&mut self, entry: &Entry, source: &Source, problems: &mut Problems) {
+        match entry.key.as_str() {
+            "journal" => self.journal = section(entry, source, problems),
+            "recorder" => self.recorder = section(entry, source, problems),
+            "reports" => self.reports = section(entry, source, problems),
+            "server" => self.server = section(entry, source, problems),
+            "plugins" => self.plugins = section(entry, source, problems),
+            "dead_letters" => self.dead_letters = section(entry, source, problems),
+            "shutdown" => self.shutdown = section(entry, source, problems),
+            "publishers" => {
+                if !matches!(entry.node.value, document::Value::Table(_)) {
+                    let message = "expected sections, [publishers.LABEL] each";
+                    problems.push(source.problem(entry.at, "publishers", message));
+                }
+                let sections = entry.node.entries().iter();
+                self.publishers =
+                    sections.filter_map(|entry| PublisherSection::read(entry, source, problems)).collect();
+            }
+            unknown => {
+                let known = [
+                    "journal",
+                    "recorder",
+                    "reports",
+                    "server",
+                    "plugins",
+                    "dead_letters",
+                    "shutdown",
+                    "publishers",
+                ];
+                let message = format!("unknown section, {}", suggest(unknown, known));
+                problems.push(source.problem(entry.at, document::join("", unknown), &message));
+            }
+        }
+    }
+
+    /// Where plugins are: `plugins.dir`, else `plugins` beside the configuration.
+    pub fn plugins_dir(&self) -> PathBuf {
+        self.base_dir.join(self.plugins.dir.as_deref().unwrap_or(Path::new("plugins")))
+    }
+
+    /// Where compiled plugins are kept: `plugins.cache_dir`, else `.cache` in the plugin directory.
+    pub fn cache_dir(&self) -> PathBuf {
+        match &self.plugins.cache_dir {
+            Some(dir) => self.base_dir.join(dir),
+            None => self.plugins_dir().join(".cache"),
+        }
+    }
+
+    /// Where dead letters are set aside: `dead_letters.path`, else `dead-letters.jsonl` beside the configuration.
+    pub fn dead_letters_path(&self) -> PathBuf {
+        self.base_dir.join(self.dead_letters.path.as_deref().unwrap_or(Path::new("dead-letters.jsonl")))
+    }
+
+    /// Everything that came through `${…}`: what must not be seen in logs, reports and errors.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// The keys in which `new` differs from this and that a running host cannot take over: it must be restarted.
+    /// What is not named here, it takes over.
+    pub fn needs_restart(&self, new: &Self) -> Vec<String> {
+        let (old_server, new_server) = (&self.server, &new.server);
+        [
+            ("journal.max_bytes", self.journal.max_bytes != new.journal.max_bytes),
+            ("journal.max_records", self.journal.max_records != new.journal.max_records),
+            ("recorder.max_pending", self.recorder.max_pending != new.recorder.max_pending),
+            ("recorder.max_buffered", self.recorder.max_buffered != new.recorder.max_buffered),
+            ("reports.max_records", self.reports.max_records != new.reports.max_records),
+            ("reports.max_age", self.reports.max_age != new.reports.max_age),
+            ("reports.slow_threshold", self.reports.slow_threshold != new.reports.slow_threshold),
+            ("reports.max_names", self.reports.max_names != new.reports.max_names),
+            ("server.enabled", old_server.enabled != new_server.enabled),
+            ("server.listen", old_server.listen != new_server.listen),
+            ("server.token", old_server.token != new_server.token),
+            ("server.hosts", old_server.hosts != new_server.hosts),
+            ("server.max_body", old_server.max_body != new_server.max_body),
+            ("server.max_decompressed", old_server.max_decompressed != new_server.max_decompressed),
+            ("server.max_connections", old_server.max_connections != new_server.max_connections),
+            ("plugins.dir", self.plugins_dir() != new.plugins_dir()),
+            ("plugins.cache_dir", self.cache_dir() != new.cache_dir()),
+            ("dead_letters.path", self.dead_letters_path() != new.dead_letters_path()),
+        ]
+        .into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(key, _)| key.to_owned())
+        .collect()
+    }
+}
+
+/// Reads one of the host's own sections; where something is wrong with it, with defaults.
+fn section<T: Section>(entry: &Entry, source: &Source, problems: &mut Problems) -> T {
+    let outcome = reader::read::<T>(&entry.node, entry.at, &entry.key, Keys::All, source);
+    problems.extend(outcome.problems);
+    let section = outcome.value.unwrap_or_default();
+    let mut check = Check::new(&entry.node, entry.at, &entry.key, &outcome.skipped, source);
+    section.validate(&mut check);
+    problems.extend(check.into_problems());
+    section
+}
+
+/// Without secrets.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = format!(
+            "journal: {:?}, recorder: {:?}, reports: {:?}, server: {:?}, plugins: {:?}, dead_letters: {:?}, shutdown: {:?}",
+            self.journal,
+            self.recorder,
+            self.reports,
+            self.server,
+            self.plugins,
+            self.dead_letters,
+            self.shutdown
+        );
+        write!(f, "Config {{ {}, publishers: {:?}", self.secrets.redact(&hosts), self.publishers)?;
+        write!(f, ", base_dir: {:?} }}", self.base_dir)
+    }
+}

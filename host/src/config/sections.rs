@@ -1,0 +1,234 @@
+//! The host's own sections, each with its defaults. Paths are as they were written; `Config` resolves them.
+
+use super::reader::Check;
+use super::secrets::Secret;
+use super::units::{self, ByteSize};
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `[journal]`: how much the memory journal holds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct JournalConfig {
+    /// At most so much, records and their rendered views together.
+    pub max_bytes: ByteSize,
+    /// At most so many records.
+    pub max_records: usize,
+}
+
+/// `[recorder]`: what is bounded before the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RecorderConfig {
+    /// Unfinished records; beyond, the oldest is closed as cancelled.
+    pub max_pending: usize,
+    /// Finished records that wait for the collector; beyond, they are dropped and counted.
+    pub max_buffered: usize,
+}
+
+/// `[reports]`: what reports are made of.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ReportsConfig {
+    /// Records in the history.
+    pub max_records: usize,
+    /// The age of the oldest.
+    #[serde(deserialize_with = "units::duration")]
+    pub max_age: Duration,
+    /// Slower records, and failed ones, are kept apart so that they outlive the ordinary.
+    #[serde(deserialize_with = "units::duration")]
+    pub slow_threshold: Duration,
+    /// Distinct names in the statistics; the rest is in `other`.
+    pub max_names: usize,
+}
+
+/// `[server]`: the host's own HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Where it listens.
+    #[serde(deserialize_with = "units::address")]
+    pub listen: SocketAddr,
+    /// The bearer token that requests must carry.
+    pub token: Option<Secret>,
+    /// Whether it may listen on another address than loopback without a token.
+    pub allow_without_token: bool,
+    /// Further `Host` names that are answered.
+    pub hosts: Vec<String>,
+    /// The size of a request's body, as received.
+    pub max_body: ByteSize,
+    /// The size of a request's body, decompressed.
+    pub max_decompressed: ByteSize,
+    /// Connections at a time.
+    pub max_connections: usize,
+}
+
+/// `[plugins]`: the plugin directory.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PluginsConfig {
+    /// Where plugins are; see [`Config::plugins_dir`](super::Config::plugins_dir).
+    pub dir: Option<PathBuf>,
+    /// Whether a plugin that no section names runs under its own name.
+    pub drop_in: bool,
+    /// Where compiled plugins are kept; see [`Config::cache_dir`](super::Config::cache_dir).
+    pub cache_dir: Option<PathBuf>,
+    /// How long a file must have been left alone before it counts as changed.
+    #[serde(deserialize_with = "units::duration")]
+    pub debounce: Duration,
+}
+
+/// `[dead_letters]`: where what could not be published is set aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DeadLettersConfig {
+    /// The file; see [`Config::dead_letters_path`](super::Config::dead_letters_path).
+    pub path: Option<PathBuf>,
+}
+
+/// `[shutdown]`: the end.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ShutdownConfig {
+    /// How long publishers have to drain.
+    #[serde(deserialize_with = "units::duration")]
+    pub timeout: Duration,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self { max_bytes: ByteSize::mib(256), max_records: 1_000_000 }
+    }
+}
+
+impl Default for RecorderConfig {
+    fn default() -> Self {
+        Self { max_pending: 100_000, max_buffered: 65_536 }
+    }
+}
+
+impl Default for ReportsConfig {
+    fn default() -> Self {
+        Self {
+            max_records: 100_000,
+            max_age: Duration::from_secs(60 * 60),
+            slow_threshold: Duration::from_secs(1),
+            max_names: 10_000,
+        }
+    }
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4680)),
+            token: None,
+            allow_without_token: false,
+            hosts: Vec::new(),
+            max_body: ByteSize::mib(16),
+            max_decompressed: ByteSize::mib(64),
+            max_connections: 1_024,
+        }
+    }
+}
+
+impl Default for PluginsConfig {
+    fn default() -> Self {
+        Self { dir: None, drop_in: true, cache_dir: None, debounce: Duration::from_millis(250) }
+    }
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(10) }
+    }
+}
+
+/// A section of the host's own.
+pub(super) trait Section: Default + serde::de::DeserializeOwned {
+    /// What the types of its keys do not say.
+    fn validate(&self, check: &mut Check<'_>);
+}
+
+impl Section for JournalConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        check.positive("max_bytes", self.max_bytes.bytes());
+        check.positive("max_records", self.max_records as u64);
+    }
+}
+
+impl Section for RecorderConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        check.positive("max_pending", self.max_pending as u64);
+        check.positive("max_buffered", self.max_buffered as u64);
+    }
+}
+
+impl Section for ReportsConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        check.positive("max_records", self.max_records as u64);
+        check.lasting("max_age", self.max_age);
+        check.positive("max_names", self.max_names as u64);
+    }
+}
+
+impl Section for ServerConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        let guarded = !self.enabled
+            || self.listen.ip().is_loopback()
+            || self.token.is_some()
+            || self.allow_without_token;
+        check.that(&["listen", "token", "allow_without_token", "enabled"], guarded, || {
+            format!(
+                "{} can be reached from other machines: set server.token, or server.allow_without_token = true",
+                self.listen
+            )
+        });
+        let blank = |token: &Secret| token.expose().trim().is_empty();
+        check.that(&["token"], !self.token.as_ref().is_some_and(blank), || {
+            "is empty, remove it or give one".to_owned()
+        });
+        let is_name = |host: &String| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
+            !host.is_empty() && host.chars().all(allowed)
+        };
+        check.that(&["hosts"], self.hosts.iter().all(is_name), || {
+            "expected host names such as \"pressroom.example\", without a scheme or a path".to_owned()
+        });
+        check.positive("max_body", self.max_body.bytes());
+        check.that(&["max_decompressed", "max_body"], self.max_body <= self.max_decompressed, || {
+            format!("{} is less than server.max_body, which is {}", self.max_decompressed, self.max_body)
+        });
+        check.positive("max_connections", self.max_connections as u64);
+    }
+}
+
+impl Section for PluginsConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        for (key, path) in [("dir", &self.dir), ("cache_dir", &self.cache_dir)] {
+            check.path(key, path.as_deref());
+        }
+    }
+}
+
+impl Section for DeadLettersConfig {
+    fn validate(&self, check: &mut Check<'_>) {
+        check.path("path", self.path.as_deref());
+    }
+}
+
+impl Section for ShutdownConfig {
+    fn validate(&self, _check: &mut Check<'_>) {}
+}
