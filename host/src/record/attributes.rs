@@ -2,6 +2,7 @@
 
 use super::{Text, heap};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// An attribute's value. Every value is readable as text ([`Value::as_text`]).
@@ -51,6 +52,11 @@ impl Value {
             Self::Bool(_) | Self::Integer(_) | Self::Float(_) => 0,
         }
     }
+}
+
+/// JSON text may be broken over lines; a record is written on one. In valid JSON a raw line break is white space.
+fn one_line(json: &str) -> Cow<'_, str> {
+    if json.contains(['\n', '\r']) { Cow::Owned(json.replace(['\n', '\r'], " ")) } else { Cow::Borrowed(json) }
 }
 
 fn float_text(float: f64) -> String {
@@ -130,7 +136,7 @@ impl Serialize for Value {
             Self::Integer(integer) => serializer.serialize_i64(*integer),
             Self::Float(float) if float.is_finite() => serializer.serialize_f64(*float),
             Self::Float(float) => serializer.serialize_str(&float_text(*float)),
-            Self::Json(json) => match serde_json::from_str::<&serde_json::value::RawValue>(json) {
+            Self::Json(json) => match serde_json::from_str::<&RawValue>(&one_line(json)) {
                 Ok(raw) => raw.serialize(serializer),
                 Err(_) => serializer.serialize_str(json),
             },

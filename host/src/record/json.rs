@@ -1,7 +1,11 @@
-//! The JSON form of a record: one for ingest, files, plugins and reports.
+//! Records as JSON: one form of a record for ingest, files, plugins and reports, and a batch as an array per field.
+//!
+//! Invariant: what is written is valid JSON without a line break in it, whatever a record carries; members are added,
+//! never renamed (`wit/0.1/formats.md`).
 
 use super::{EventMetrics, Kind, NetworkMetrics};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
+use std::time::Duration;
 
 impl Serialize for EventMetrics {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -57,18 +61,76 @@ impl Serialize for NetworkMetrics {
     }
 }
 
-/// Appends events as one JSON object of arrays.
+/// Appends events as one JSON object of arrays, one per field.
 pub(super) fn write_event_columns<'a>(
     rows: impl Iterator<Item = &'a EventMetrics> + Clone,
     out: &mut Vec<u8>,
 ) {
-    let _ = (rows, out);
+    let mut columns = Columns { rows, out };
+    columns.write("{\"id\":", |row| row.id);
+    columns.write(",\"event_name\":", |row| row.event_name.as_str());
+    columns.write(",\"task_id\":", |row| row.task_id.as_str());
+    columns.write(",\"pipeline_id\":", |row| row.pipeline_id.as_deref());
+    columns.write(",\"process_id\":", |row| row.process_id);
+    columns.write(",\"start_time\":", |row| row.start_time);
+    columns.write(",\"end_time\":", |row| row.end_time);
+    columns.write(",\"duration_seconds\":", |row| row.duration().map(seconds));
+    columns.write(",\"status\":", |row| row.status.as_str());
+    columns.write(",\"error\":", |row| row.error.as_deref());
+    columns.write(",\"retry_count\":", |row| row.retry_count);
+    columns.write(",\"attributes\":", |row| &row.attributes);
+    out.push(b'}');
 }
 
-/// Appends network operations as one JSON object of arrays.
+/// Appends network operations as one JSON object of arrays, one per field.
 pub(super) fn write_operation_columns<'a>(
     rows: impl Iterator<Item = &'a NetworkMetrics> + Clone,
     out: &mut Vec<u8>,
 ) {
-    let _ = (rows, out);
+    let mut columns = Columns { rows, out };
+    columns.write("{\"id\":", |row| row.id);
+    columns.write(",\"task_id\":", |row| row.task_id.as_str());
+    columns.write(",\"operation\":", |row| row.operation.as_str());
+    columns.write(",\"host\":", |row| row.host.as_str());
+    columns.write(",\"port\":", |row| row.port);
+    columns.write(",\"start_time\":", |row| row.start_time);
+    columns.write(",\"end_time\":", |row| row.end_time);
+    columns.write(",\"latency_seconds\":", |row| row.latency().map(seconds));
+    columns.write(",\"bytes_sent\":", |row| row.bytes_sent);
+    columns.write(",\"bytes_received\":", |row| row.bytes_received);
+    columns.write(",\"error\":", |row| row.error.as_deref());
+    columns.write(",\"attributes\":", |row| &row.attributes);
+    out.push(b'}');
+}
+
+/// A duration as formats write it: to the nearest number that a float has.
+#[allow(clippy::cast_precision_loss)] // That is what is meant.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    duration.as_nanos() as f64 / 1e9
+}
+
+struct Columns<'o, I> {
+    rows: I,
+    out: &'o mut Vec<u8>,
+}
+
+impl<'a, R: 'a, I: Iterator<Item = &'a R> + Clone> Columns<'_, I> {
+    fn write<T: Serialize>(&mut self, member: &str, value: impl Fn(&'a R) -> T) {
+        self.out.extend_from_slice(member.as_bytes());
+        let mut separator = b'[';
+        for row in self.rows.clone() {
+            self.out.push(separator);
+            separator = b',';
+            let start = self.out.len();
+            // Writing to a Vec and serializing these types cannot fail; a hole would shift every later row.
+            if serde_json::to_writer(&mut *self.out, &value(row)).is_err() {
+                self.out.truncate(start);
+                self.out.extend_from_slice(b"null");
+            }
+        }
+        if separator == b'[' {
+            self.out.push(separator);
+        }
+        self.out.push(b']');
+    }
 }
