@@ -13,6 +13,8 @@ mod json;
 mod line_protocol;
 mod otlp;
 mod rows;
+#[cfg(test)]
+mod samples;
 mod shared;
 mod time;
 

@@ -1,7 +1,7 @@
 //! What a record carries beyond its fields: typed values under unique keys.
 
 use super::{Text, heap};
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -54,9 +54,9 @@ impl Value {
     }
 }
 
-/// JSON text may be broken over lines; a record is written on one. In valid JSON a raw line break is white space.
-fn one_line(json: &str) -> Cow<'_, str> {
-    if json.contains(['\n', '\r']) { Cow::Owned(json.replace(['\n', '\r'], " ")) } else { Cow::Borrowed(json) }
+/// Valid JSON that is broken over lines, on one line: a raw line break in it can only be white space.
+fn one_line(json: &str) -> Option<String> {
+    json.contains(['\n', '\r']).then(|| json.replace(['\n', '\r'], " "))
 }
 
 fn float_text(float: f64) -> String {
@@ -136,8 +136,13 @@ impl Serialize for Value {
             Self::Integer(integer) => serializer.serialize_i64(*integer),
             Self::Float(float) if float.is_finite() => serializer.serialize_f64(*float),
             Self::Float(float) => serializer.serialize_str(&float_text(*float)),
-            Self::Json(json) => match serde_json::from_str::<&RawValue>(&one_line(json)) {
-                Ok(raw) => raw.serialize(serializer),
+            Self::Json(json) => match serde_json::from_str::<&RawValue>(json) {
+                Ok(raw) => match one_line(raw.get()) {
+                    None => raw.serialize(serializer),
+                    Some(line) => {
+                        RawValue::from_string(line).map_err(S::Error::custom)?.serialize(serializer)
+                    }
+                },
                 Err(_) => serializer.serialize_str(json),
             },
         }

@@ -218,3 +218,6 @@ impl Weigh for NetworkColumns {
             + self.attributes.weight()
     }
 }
+
+#[cfg(test)]
+mod tests;

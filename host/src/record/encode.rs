@@ -3,7 +3,7 @@
 //! Row-wise formats (`json-lines`, `line-protocol`) are rendered once for a whole batch of the journal, and any
 //! selection of its rows is copied out of that; the others are kept for a whole batch and rendered for a part of one.
 
-use super::rows::Part;
+use super::rows::{Part, Selection};
 use super::shared::{Rendered, Shelf, View};
 use super::{Record, Rows, SharedBatch};
 use bytes::Bytes;
@@ -43,11 +43,14 @@ impl FromStr for Format {
     }
 }
 
+/// What a rendered row occupies, about: so that a batch is not moved again and again while it is rendered.
+const USUAL_ROW: usize = 384;
+
 impl<R: Record> Rows<R> {
     /// The rows rendered in `format`. For a whole batch of the journal this is a handle to what is kept with it.
     pub fn encode(&self, format: Format) -> Bytes {
         match format {
-            Format::JsonLines => self.row_wise(|shelf| &shelf.json_lines, write_json_line),
+            Format::JsonLines => self.row_wise(|shelf| &shelf.json_lines, R::write_json_line),
             Format::LineProtocol => self.row_wise(|shelf| &shelf.line_protocol, R::write_line_protocol),
             Format::JsonColumns => self.at_once(
                 |shelf| &shelf.json_columns,
@@ -97,7 +100,7 @@ fn whole_view<R: Record>(
 ) -> Arc<Rendered> {
     let shelf = R::shelf(batch);
     view(shelf).get_or_build(&batch.gauge, || {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(shelf.rows.len() * USUAL_ROW);
         let mut ends = Vec::with_capacity(shelf.rows.len());
         for row in &shelf.rows {
             write(row, &mut bytes);
@@ -117,7 +120,7 @@ fn append_part<R: Record>(
     out: &mut Vec<u8>,
 ) {
     let shelf = R::shelf(&part.batch);
-    let few = part.rows.iter().count() * 4 < shelf.rows.len();
+    let few = part.rows.len() * 4 < shelf.rows.len();
     let rendered = match view(shelf).get() {
         Some(rendered) => rendered,
         None if few => {
@@ -128,20 +131,13 @@ fn append_part<R: Record>(
         }
         None => whole_view(&part.batch, view, write),
     };
-    for at in part.rows.iter().map(|at| at as usize) {
-        let start =
-            at.checked_sub(1).and_then(|before| rendered.ends.get(before)).map_or(0, |end| *end as usize);
-        let end = rendered.ends.get(at).map_or(start, |end| *end as usize);
-        out.extend_from_slice(rendered.bytes.get(start..end).unwrap_or_default());
+    match &part.rows {
+        Selection::Range(range) => out.extend_from_slice(rendered.rows(range.clone())),
+        Selection::List(list) => {
+            list.iter().for_each(|at| out.extend_from_slice(rendered.rows(*at..*at + 1)))
+        }
     }
 }
 
-fn write_json_line<R: Record>(record: &R, out: &mut Vec<u8>) {
-    // Writing to a Vec and serializing these types cannot fail.
-    let start = out.len();
-    if serde_json::to_writer(&mut *out, record).is_err() {
-        out.truncate(start);
-        return;
-    }
-    out.push(b'\n');
-}
+#[cfg(test)]
+mod tests;

@@ -105,27 +105,33 @@ fn signed(number: u64) -> i64 {
 fn string(out: &mut Vec<u8>, key: &str, text: &str) {
     out.extend_from_slice(key.as_bytes());
     out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            other => out.push(other),
-        }
-    }
+    escape(out, text, |byte| matches!(byte, b'"' | b'\\'));
     out.push(b'"');
 }
 
 /// A tag's value or a field's key. A backslash is itself there, except before what it escapes: one at the end would
 /// escape the separator, so it cannot be written.
 fn escape_name(out: &mut Vec<u8>, name: &str) {
-    for byte in name.trim_end_matches('\\').bytes() {
-        match byte {
-            b',' | b'=' | b' ' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            other => out.push(other),
-        }
-    }
+    escape(out, name.trim_end_matches('\\'), |byte| matches!(byte, b',' | b'=' | b' '));
 }
+
+/// Copies `text` with a backslash before what `special` picks, and line breaks as `\n` and `\r`.
+fn escape(out: &mut Vec<u8>, text: &str, special: impl Fn(u8) -> bool) {
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| special(*byte) || matches!(byte, b'\n' | b'\r')) {
+        let (plain, from) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let Some((byte, after)) = from.split_first() else { break };
+        out.push(b'\\');
+        out.push(match byte {
+            b'\n' => b'n',
+            b'\r' => b'r',
+            other => *other,
+        });
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests;

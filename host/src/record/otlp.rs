@@ -225,4 +225,6 @@ fn mix(mut x: u64) -> u64 {
 }
 
 #[cfg(test)]
+pub(super) mod decode;
+#[cfg(test)]
 mod tests;

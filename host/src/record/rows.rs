@@ -33,7 +33,7 @@ pub(super) enum Selection {
 }
 
 impl Selection {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Range(range) => range.len(),
             Self::List(list) => list.len(),
@@ -101,6 +101,7 @@ impl<R: Record> Rows<R> {
         keep: impl Fn(&R) -> bool,
     ) {
         let rows = &R::shelf(batch).rows;
+        let range = range.start..range.end.min(u32::try_from(rows.len()).unwrap_or(u32::MAX));
         let kept: Vec<u32> = range.clone().filter(|at| rows.get(*at as usize).is_some_and(&keep)).collect();
         if kept.len() == range.len() {
             self.push(batch, range);
@@ -132,16 +133,21 @@ impl<R: Record> Rows<R> {
         })
     }
 
-    /// The rows whose numbers `numbers` lists, ascending; a number that is out of range is passed over.
+    /// The rows whose numbers `numbers` lists, ascending; a number that is out of range or out of order, or listed
+    /// before, is passed over.
     pub fn select(&self, numbers: impl IntoIterator<Item = u32>) -> Self {
         let mut selected = Self::default();
         let mut numbers = numbers.into_iter().peekable();
-        let mut before = 0_usize;
+        let (mut before, mut next) = (0_usize, 0_usize);
         for part in &self.parts {
             let end = before + part.rows.len();
             let mut rows = Vec::new();
             while let Some(number) = numbers.next_if(|number| (*number as usize) < end) {
-                rows.extend((number as usize).checked_sub(before).and_then(|at| part.rows.get(at)));
+                let number = number as usize;
+                if number >= next {
+                    rows.extend(number.checked_sub(before).and_then(|at| part.rows.get(at)));
+                    next = number + 1;
+                }
             }
             if rows.len() == part.rows.len() {
                 selected.push_part(&part.batch, part.rows.clone());
@@ -169,3 +175,6 @@ impl<R: Record> std::fmt::Debug for Rows<R> {
         write!(f, "Rows({} of kind {})", self.len, R::KIND.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use super::columns::{EventColumns, NetworkColumns};
 use super::{Batch, EventMetrics, NetworkMetrics, Record};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -26,6 +27,16 @@ impl ViewGauge {
 pub(super) struct Rendered {
     pub(super) bytes: Bytes,
     pub(super) ends: Vec<u32>,
+}
+
+impl Rendered {
+    /// The rows `range`, which follow one another.
+    pub(super) fn rows(&self, range: Range<u32>) -> &[u8] {
+        let end_of = |row: u32| self.ends.get(row as usize).map(|end| *end as usize);
+        let start = range.start.checked_sub(1).map_or(Some(0), end_of);
+        let end = range.end.checked_sub(1).and_then(end_of);
+        start.zip(end).and_then(|(start, end)| self.bytes.get(start..end)).unwrap_or_default()
+    }
 }
 
 /// A view that is built by whoever asks first.
@@ -123,6 +134,8 @@ pub trait Shelved: Sized {
     fn columns<'a>(rows: impl Iterator<Item = &'a Self> + Clone) -> Self::Columns
     where
         Self: 'a;
+    /// Appends the record as JSON, its newline included.
+    fn write_json_line(&self, out: &mut Vec<u8>);
     /// Appends the record as line protocol, its newline included.
     fn write_line_protocol(&self, out: &mut Vec<u8>);
     /// Appends the record as an OTLP `Span` message, without its tag and length.
@@ -225,6 +238,9 @@ impl Shelved for EventMetrics {
     fn columns<'a>(rows: impl Iterator<Item = &'a Self> + Clone) -> EventColumns {
         EventColumns::build(rows)
     }
+    fn write_json_line(&self, out: &mut Vec<u8>) {
+        super::json::write_event_line(self, out);
+    }
     fn write_line_protocol(&self, out: &mut Vec<u8>) {
         super::line_protocol::write_event(self, out);
     }
@@ -244,6 +260,9 @@ impl Shelved for NetworkMetrics {
     fn columns<'a>(rows: impl Iterator<Item = &'a Self> + Clone) -> NetworkColumns {
         NetworkColumns::build(rows)
     }
+    fn write_json_line(&self, out: &mut Vec<u8>) {
+        super::json::write_operation_line(self, out);
+    }
     fn write_line_protocol(&self, out: &mut Vec<u8>) {
         super::line_protocol::write_operation(self, out);
     }
@@ -252,5 +271,90 @@ impl Shelved for NetworkMetrics {
     }
     fn write_json_columns<'a>(rows: impl Iterator<Item = &'a Self> + Clone, out: &mut Vec<u8>) {
         super::json::write_operation_columns(rows, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{EventMetrics, Format, NetworkMetrics, Rows, samples};
+    use super::{SharedBatch, ViewGauge};
+    use std::sync::Arc;
+
+    const FORMATS: [Format; 4] =
+        [Format::JsonLines, Format::JsonColumns, Format::LineProtocol, Format::OtlpProtobuf];
+
+    fn build_every_view(batch: &Arc<SharedBatch>) {
+        for format in FORMATS {
+            Rows::<EventMetrics>::all(batch).encode(format);
+            Rows::<NetworkMetrics>::all(batch).encode(format);
+        }
+        Rows::<EventMetrics>::all(batch).columns();
+        Rows::<NetworkMetrics>::all(batch).columns();
+    }
+
+    #[test]
+    fn the_gauge_counts_the_views_of_all_batches_until_they_are_let_go() {
+        let gauge = ViewGauge::default();
+        let first = Arc::new(SharedBatch::new(0, samples::batch(), gauge.clone()));
+        let second = Arc::new(SharedBatch::new(first.end(), samples::batch(), gauge.clone()));
+        assert_eq!(gauge.bytes(), 0);
+
+        build_every_view(&first);
+        let one = gauge.bytes();
+        build_every_view(&first);
+        assert_eq!(gauge.bytes(), one, "a view counts once");
+        build_every_view(&second);
+        assert_eq!(gauge.bytes(), 2 * one);
+
+        first.forget_views();
+        first.forget_views();
+        assert_eq!(gauge.bytes(), one);
+        build_every_view(&first);
+        assert_eq!(gauge.bytes(), 2 * one, "who asks again builds again");
+
+        drop(first);
+        assert_eq!(gauge.bytes(), one);
+        let rows = Rows::<EventMetrics>::all(&second);
+        drop(second);
+        assert_eq!(gauge.bytes(), one, "rows keep their batch");
+        drop(rows);
+        assert_eq!(gauge.bytes(), 0);
+    }
+
+    #[test]
+    fn who_holds_a_view_keeps_it_when_it_is_let_go() {
+        let batch = Arc::new(SharedBatch::new(0, samples::batch(), ViewGauge::default()));
+        let rows = Rows::<EventMetrics>::all(&batch);
+        let (held, columns) = (rows.encode(Format::JsonLines), rows.columns());
+        batch.forget_views();
+        assert_eq!(held, rows.encode(Format::JsonLines));
+        assert_eq!(columns, rows.columns());
+        assert!(!Arc::ptr_eq(&columns, &rows.columns()));
+    }
+
+    #[test]
+    fn a_view_that_several_threads_ask_for_is_built_once() {
+        let batch = Arc::new(SharedBatch::new(0, samples::batch(), ViewGauge::default()));
+        let pointers: Vec<usize> = std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..8)
+                .map(|_| {
+                    let rows = Rows::<EventMetrics>::all(&batch);
+                    scope.spawn(move || {
+                        let view = rows.encode(Format::JsonLines);
+                        view.as_ptr() as usize
+                    })
+                })
+                .collect();
+            asking.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(pointers.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    #[test]
+    fn positions_count_events_then_operations() {
+        let batch = SharedBatch::new(100, samples::batch(), ViewGauge::default());
+        assert_eq!(batch.len(), batch.events().len() + batch.operations().len());
+        assert_eq!((batch.first(), batch.end()), (100, 100 + batch.len() as u64));
+        assert!(batch.record_bytes() >= batch.len() * size_of::<NetworkMetrics>());
     }
 }

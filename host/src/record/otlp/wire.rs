@@ -15,11 +15,10 @@ pub(super) fn message(out: &mut Vec<u8>, field: u64, body: impl FnOnce(&mut Vec<
     // Most messages are short: a byte is kept for the length, and the body moves only where that is not enough.
     let length = out.len() - length_at - 1;
     let (encoded, size) = encode_varint(length as u64);
-    let extra = size - 1;
-    if extra > 0 {
+    if size > 1 {
         let end = out.len();
-        out.resize(end + extra, 0);
-        out.copy_within(length_at + 1..end, length_at + 1 + extra);
+        out.extend(encoded.iter().skip(1).take(size - 1));
+        out.copy_within(length_at + 1..end, length_at + size);
     }
     for (slot, byte) in out.iter_mut().skip(length_at).zip(encoded.iter().take(size)) {
         *slot = *byte;
@@ -106,6 +105,9 @@ fn tag(out: &mut Vec<u8>, field: u64, wire_type: u64) {
 }
 
 fn varint(out: &mut Vec<u8>, number: u64) {
+    if let Some(byte) = u8::try_from(number).ok().filter(|byte| *byte < 0x80) {
+        return out.push(byte);
+    }
     let (encoded, size) = encode_varint(number);
     out.extend(encoded.iter().take(size));
 }
