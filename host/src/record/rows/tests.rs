@@ -15,7 +15,7 @@ fn batch(first: u32, count: u32) -> Arc<SharedBatch> {
 
 fn numbers(rows: &EventBatch) -> Vec<u32> {
     assert_eq!(rows.iter().count(), rows.len());
-    assert_eq!(rows.is_empty(), rows.len() == 0);
+    assert_eq!(rows.is_empty(), rows.iter().next().is_none());
     rows.iter().map(|event| event.retry_count).collect()
 }
 
@@ -23,7 +23,7 @@ fn numbers(rows: &EventBatch) -> Vec<u32> {
 fn two_parts() -> EventBatch {
     let mut rows = Rows::default();
     rows.push(&batch(0, 5), 2..5);
-    rows.push_filtered(&batch(10, 13), 0..13, |event: &EventMetrics| event.retry_count % 2 == 0);
+    rows.push_filtered(&batch(10, 13), 0..13, |event: &EventMetrics| event.retry_count.is_multiple_of(2));
     rows
 }
 
