@@ -5,12 +5,15 @@
 //! them to the [`journal`], which every [`publisher`]'s delivery reads at its own cursor.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod config;
 pub mod record;
 
-pub mod recorder;
-
 pub mod collector;
+pub mod recorder;
 
 pub mod journal;
 
+pub mod delivery;
 pub mod publisher;
+
+pub mod registry;

@@ -110,6 +110,12 @@ impl<R: Record> Rows<R> {
         }
     }
 
+    /// Adds the rows of `other` behind these.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.len += other.len;
+        self.parts.extend(other.parts);
+    }
+
     fn push_part(&mut self, batch: &Arc<SharedBatch>, rows: Selection) {
         self.len += rows.len();
         self.parts.push(Part { batch: batch.clone(), rows });

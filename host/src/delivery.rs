@@ -1,0 +1,319 @@
+//! Delivery: one worker per publisher carries batches from the journal to it, and says what became of them.
+//!
+//! Invariants: delivery knows no publisher's type; one call at a time; a row leaves a worker's hand as filtered,
+//! delivered, dead-lettered or, with its publisher, dropped, and is booked at that moment. What is a retry stays in
+//! hand, so the journal's order per publisher holds.
+//!
+//! The chain: the [`batcher`](self) waits for a batch worth a call, the filter picks rows, an attempt calls the
+//! publisher under a deadline, the window keeps what is to be tried again, the backoff says when, and dead letters
+//! take what never will work.
+
+mod attempt;
+mod batcher;
+mod dead_letters;
+mod filter;
+mod retry;
+mod window;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use dead_letters::DeadLetters;
+pub use filter::Filter;
+
+use crate::config::DeliveryConfig;
+use crate::journal::{Books, Cursor, DropReason, Journal, Overflow, Start};
+use crate::publisher::{Context, Factory, Publisher, StatusSource};
+use crate::record::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// What a worker needs to know of its publisher beside the publisher itself. All of it may be changed while it runs.
+#[derive(Clone)]
+pub struct Plan {
+    /// The type, for reports.
+    pub kind: Arc<str>,
+    /// Batching, retrying, deadlines.
+    pub config: DeliveryConfig,
+    /// Every one of them must let a record through: its own, and those of the composites it is a member of.
+    pub filters: Vec<Filter>,
+    /// Builds the publisher again after a panic.
+    pub factory: Factory,
+    /// What it is built with.
+    pub context: Context,
+}
+
+impl Plan {
+    fn overflow(&self) -> Overflow {
+        match self.config.overflow {
+            crate::config::Overflow::DropOldest => Overflow::DropOldest,
+            crate::config::Overflow::Block => Overflow::Block,
+        }
+    }
+}
+
+/// A running delivery: the handle to its worker.
+pub struct Delivery {
+    label: Arc<str>,
+    cursor: Cursor,
+    commands: mpsc::Sender<Command>,
+    drain: watch::Sender<Option<Drain>>,
+    shared: Arc<Shared>,
+    worker: tokio::sync::Mutex<Option<tokio::task::JoinHandle<Books>>>,
+}
+
+/// A request to deliver what is left until `deadline`, and to end.
+#[derive(Clone, Copy)]
+struct Drain {
+    deadline: Instant,
+    reason: DropReason,
+}
+
+enum Command {
+    /// Replaces the publisher at a batch boundary.
+    Replace { publisher: Box<dyn Publisher>, plan: Box<Plan>, reply: oneshot::Sender<Result<(), String>> },
+    /// The publisher's file has gone, or its build failed with nothing to go on with: keep the cursor and wait.
+    Suspend { reason: String, reply: oneshot::Sender<()> },
+}
+
+/// What reports show of a worker, kept up to date by it.
+struct Shared {
+    state: Mutex<Live>,
+}
+
+#[derive(Clone)]
+struct Live {
+    kind: Arc<str>,
+    state: State,
+    reason: Option<String>,
+    since: Timestamp,
+    attempts: u64,
+    failed_attempts: u64,
+    misreported_rows: u64,
+    last_error: Option<String>,
+    last_delivery: Option<Timestamp>,
+    detail: Option<StatusSource>,
+}
+
+/// How a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum State {
+    /// It publishes, or waits for records.
+    Running,
+    /// The last attempt failed; it will be tried again.
+    Retrying,
+    /// Somebody has to mend something first.
+    Held,
+    /// There is no publisher yet: its file is missing, or could not be loaded.
+    Waiting,
+    /// It delivers what is left and ends.
+    Draining,
+    /// It has never run: its plugin file could not be loaded.
+    Failed,
+}
+
+impl State {
+    /// As it is written in reports and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Held => "held",
+            Self::Waiting => "waiting",
+            Self::Draining => "draining",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What reports show of a publisher.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PublisherStatus {
+    /// Its label.
+    pub label: Arc<str>,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: Arc<str>,
+    /// How it stands.
+    pub state: State,
+    /// Why, unless it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when it stands so.
+    pub since: Timestamp,
+    /// What became of its records.
+    pub books: Books,
+    /// Calls of the publisher.
+    pub attempts: u64,
+    /// Calls that failed, wholly or for some rows.
+    pub failed_attempts: u64,
+    /// Rows that it reported and that do not exist, or that it reported twice.
+    pub misreported_rows: u64,
+    /// The last error, even if it has passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Why the newest version of its settings or its file does not run; the one before goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_failed: Option<String>,
+    /// When it last published something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_delivery: Option<Timestamp>,
+    /// What the publisher says of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<serde_json::Value>,
+}
+
+impl PublisherStatus {
+    /// The status of a publisher that could not be started, and has neither cursor nor books.
+    pub fn failed(label: Arc<str>, kind: Arc<str>, reason: String, since: Timestamp) -> Self {
+        Self {
+            label,
+            kind,
+            state: State::Failed,
+            reason: Some(reason.clone()),
+            since,
+            books: Books::default(),
+            attempts: 0,
+            failed_attempts: 0,
+            misreported_rows: 0,
+            last_error: Some(reason),
+            update_failed: None,
+            last_delivery: None,
+            detail: None,
+        }
+    }
+}
+
+impl Delivery {
+    /// Starts a worker with a cursor of its own in `journal`. `publisher` is open; or there is none yet, and why.
+    pub fn start(
+        label: Arc<str>,
+        journal: &Journal,
+        publisher: Result<Box<dyn Publisher>, String>,
+        plan: Plan,
+        dead_letters: Arc<DeadLetters>,
+    ) -> Self {
+        let start = match plan.config.from {
+            crate::config::From::Newest => Start::Newest,
+            crate::config::From::Oldest => Start::Oldest,
+        };
+        let cursor = journal.cursor(label.clone(), start, plan.overflow());
+        let (commands, received) = mpsc::channel(4);
+        let (drain, drained) = watch::channel(None);
+        let shared = Arc::new(Shared::new(&plan.kind));
+        let worker = worker::Worker::new(
+            label.clone(),
+            cursor.clone(),
+            publisher,
+            plan,
+            dead_letters,
+            received,
+            drained,
+            shared.clone(),
+        );
+        let worker = tokio::sync::Mutex::new(Some(tokio::spawn(worker.run())));
+        Self { label, cursor, commands, drain, shared, worker }
+    }
+
+    /// The label.
+    pub fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+
+    /// Puts `publisher`, built and not opened, in the place of the one that runs, at a batch boundary. The old one is
+    /// flushed; it goes on as it was if the new one cannot be opened.
+    ///
+    /// # Errors
+    ///
+    /// Why the new one could not be opened.
+    pub async fn replace(&self, publisher: Box<dyn Publisher>, plan: Plan) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Replace { publisher, plan: Box::new(plan), reply };
+        let gone = || "the delivery has ended".to_owned();
+        self.commands.send(command).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Retires the publisher and keeps its cursor, until [`Delivery::replace`] brings another one.
+    pub async fn suspend(&self, reason: String) {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Suspend { reason, reply }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    /// Delivers what is left, flushes, and ends; at `deadline` the rest is dropped for `reason`. Returns the final
+    /// books. To be called once.
+    pub async fn drain(&self, deadline: Instant, reason: DropReason) -> Books {
+        self.drain.send_replace(Some(Drain { deadline, reason }));
+        match self.worker.lock().await.take() {
+            Some(worker) => worker.await.unwrap_or_else(|_| self.cursor.retire(reason)),
+            None => self.cursor.books(),
+        }
+    }
+
+    /// How it stands now.
+    pub fn status(&self) -> PublisherStatus {
+        let live = self.shared.state.lock().clone();
+        PublisherStatus {
+            label: self.label.clone(),
+            kind: live.kind,
+            state: if self.drain.borrow().is_some() { State::Draining } else { live.state },
+            reason: live.reason,
+            since: live.since,
+            books: self.cursor.books(),
+            attempts: live.attempts,
+            failed_attempts: live.failed_attempts,
+            misreported_rows: live.misreported_rows,
+            last_error: live.last_error,
+            update_failed: None,
+            last_delivery: live.last_delivery,
+            detail: live.detail.map(|detail| detail()),
+        }
+    }
+}
+
+impl Shared {
+    fn new(kind: &Arc<str>) -> Self {
+        Self {
+            state: Mutex::new(Live {
+                kind: kind.clone(),
+                state: State::Running,
+                reason: None,
+                since: Timestamp::now(),
+                attempts: 0,
+                failed_attempts: 0,
+                misreported_rows: 0,
+                last_error: None,
+                last_delivery: None,
+                detail: None,
+            }),
+        }
+    }
+
+    /// Notes how the delivery stands. True if that is new.
+    fn set(&self, state: State, reason: Option<&str>) -> bool {
+        let mut live = self.state.lock();
+        let new = live.state != state;
+        if new {
+            live.state = state;
+            live.since = Timestamp::now();
+        }
+        live.reason = reason.map(str::to_owned);
+        if reason.is_some() {
+            live.last_error = reason.map(str::to_owned);
+        }
+        new
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Live)) {
+        change(&mut self.state.lock());
+    }
+}

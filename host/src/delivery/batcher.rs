@@ -1,0 +1,43 @@
+//! Waits for a batch that is worth a call: by count, by bytes, or by the age of its first record.
+
+use crate::config::BatchConfig;
+use crate::journal::Cursor;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Waits at one cursor. Its waiting may be given up at any time and taken up again.
+pub(super) struct Batcher {
+    sealed: watch::Receiver<u64>,
+    /// When records were first seen that have not been read.
+    first_seen: Option<Instant>,
+}
+
+impl Batcher {
+    pub(super) fn new(cursor: &Cursor) -> Self {
+        Self { sealed: cursor.sealed(), first_seen: None }
+    }
+
+    /// Returns when a read is worth it.
+    pub(super) async fn ready(&mut self, cursor: &Cursor, config: &BatchConfig) {
+        loop {
+            self.sealed.mark_unchanged();
+            let (records, bytes) = cursor.readable(config.max_records, config.max_bytes.as_usize());
+            if records == 0 {
+                self.first_seen = None;
+                if self.sealed.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                continue;
+            }
+            if records >= config.max_records || bytes >= config.max_bytes.as_usize() {
+                break;
+            }
+            let ripe = *self.first_seen.get_or_insert_with(Instant::now) + config.max_age;
+            tokio::select! {
+                () = tokio::time::sleep_until(ripe) => break,
+                _ = self.sealed.changed() => {}
+            }
+        }
+        self.first_seen = None;
+    }
+}

@@ -1,0 +1,151 @@
+//! The rows that a worker has in hand: read, let through by the filters, and not settled.
+
+use crate::publisher::{Fate, PublishError, PublishResult, Publisher, Unpublished};
+use crate::record::{EventBatch, EventMetrics, NetworkBatch, NetworkMetrics, Record, Rows};
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What is in hand, and since when it has been tried.
+#[derive(Default)]
+pub(super) struct Window {
+    pub(super) events: EventBatch,
+    pub(super) operations: NetworkBatch,
+    first_attempt: Option<Instant>,
+    /// Time that does not count: nobody could have published it then.
+    not_aged: Duration,
+}
+
+impl Window {
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.operations.is_empty()
+    }
+
+    /// Notes an attempt, and says for how long there have been attempts.
+    pub(super) fn age(&mut self) -> Duration {
+        let first = *self.first_attempt.get_or_insert_with(Instant::now);
+        first.elapsed().saturating_sub(self.not_aged)
+    }
+
+    /// The clock of its age stood still for so long.
+    pub(super) fn pause(&mut self, paused: Duration) {
+        if self.first_attempt.is_some() {
+            self.not_aged += paused;
+        }
+    }
+}
+
+/// The two kinds of record, as a worker publishes them.
+pub(super) trait Published: Record {
+    fn rows(window: &mut Window) -> &mut Rows<Self>;
+    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult>;
+}
+
+impl Published for EventMetrics {
+    fn rows(window: &mut Window) -> &mut Rows<Self> {
+        &mut window.events
+    }
+    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult> {
+        publisher.publish_event_metrics(rows)
+    }
+}
+
+impl Published for NetworkMetrics {
+    fn rows(window: &mut Window) -> &mut Rows<Self> {
+        &mut window.operations
+    }
+    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult> {
+        publisher.publish_network_metrics(rows)
+    }
+}
+
+/// What an answer means for the rows that were passed.
+pub(super) struct Verdict<R: Record> {
+    pub(super) delivered: u64,
+    /// Tried again.
+    pub(super) keep: Rows<R>,
+    /// Never tried again, each for its reason.
+    pub(super) rejected: Rows<R>,
+    pub(super) reasons: Vec<Arc<str>>,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) misreported: u64,
+}
+
+/// Why rows are kept.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) reason: String,
+    pub(super) after: Option<Duration>,
+    pub(super) hold: bool,
+}
+
+impl Trouble {
+    pub(super) fn retry(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), after: None, hold: false }
+    }
+
+    /// Both: the longer wait, the first reason; a hold only if both are one.
+    pub(super) fn and(self, other: Option<Self>) -> Self {
+        match other {
+            Some(other) => Self { after: self.after.max(other.after), hold: self.hold && other.hold, ..self },
+            None => self,
+        }
+    }
+}
+
+/// What `answer` means for `rows`. What it says of rows that do not exist, or says twice, is passed over and counted.
+pub(super) fn judge<R: Record>(rows: &Rows<R>, answer: PublishResult) -> Verdict<R> {
+    let mut verdict = Verdict {
+        delivered: 0,
+        keep: Rows::default(),
+        rejected: Rows::default(),
+        reasons: Vec::new(),
+        trouble: None,
+        misreported: 0,
+    };
+    match answer {
+        Ok(unpublished) => left_out(rows, unpublished, &mut verdict),
+        Err(PublishError::Reject { reason }) => {
+            verdict.reasons = vec![reason.into(); rows.len()];
+            verdict.rejected = rows.clone();
+        }
+        Err(PublishError::Retry { reason, after }) => {
+            verdict.trouble = Some(Trouble { reason, after, hold: false });
+            verdict.keep = rows.clone();
+        }
+        Err(PublishError::Hold { reason }) => {
+            verdict.trouble = Some(Trouble { reason, after: None, hold: true });
+            verdict.keep = rows.clone();
+        }
+    }
+    verdict
+}
+
+fn left_out<R: Record>(rows: &Rows<R>, unpublished: Vec<Unpublished>, verdict: &mut Verdict<R>) {
+    let mut fates: BTreeMap<u32, Fate> = BTreeMap::new();
+    for Unpublished { row, fate } in unpublished {
+        if (row as usize) < rows.len() && !fates.contains_key(&row) {
+            fates.insert(row, fate);
+        } else {
+            verdict.misreported += 1;
+        }
+    }
+    let (mut keep, mut rejected) = (Vec::new(), Vec::new());
+    verdict.delivered = (rows.len() - fates.len()) as u64;
+    for (row, fate) in fates {
+        match fate {
+            Fate::Reject { reason } => {
+                rejected.push(row);
+                verdict.reasons.push(reason.into());
+            }
+            Fate::Retry { reason, after } => {
+                keep.push(row);
+                verdict.trouble = Some(Trouble { reason, after, hold: false }.and(verdict.trouble.take()));
+            }
+        }
+    }
+    verdict.keep = rows.select(keep);
+    verdict.rejected = rows.select(rejected);
+}

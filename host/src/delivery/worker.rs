@@ -1,0 +1,415 @@
+//! The worker: one task that owns a publisher and carries batches to it.
+//!
+//! Invariant: what is waited for (a batch, a wait's end, a command) may be given up at any time; a call of the
+//! publisher is given up only at its own deadline or the drain's.
+
+use super::attempt::{Called, call, drained};
+use super::batcher::Batcher;
+use super::retry::Backoff;
+use super::window::{Published, Trouble, Window, judge};
+use super::{Command, DeadLetters, Drain, Plan, Shared, State};
+use crate::journal::{Books, Cursor, DropReason, Settled};
+use crate::publisher::Publisher;
+use crate::record::{EventMetrics, NetworkMetrics, Record, Rows, Timestamp};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+pub(super) struct Worker {
+    label: Arc<str>,
+    cursor: Cursor,
+    publisher: Option<Box<dyn Publisher>>,
+    /// Since when there has been no publisher and its factory is not asked: a command will bring one.
+    suspended: Option<Instant>,
+    plan: Plan,
+    dead_letters: Arc<DeadLetters>,
+    commands: mpsc::Receiver<Command>,
+    drain: watch::Receiver<Option<Drain>>,
+    shared: Arc<Shared>,
+    batcher: Batcher,
+    window: Window,
+    backoff: Backoff,
+    /// When the window is to be tried again.
+    again_at: Option<Instant>,
+    flush_at: Instant,
+}
+
+/// What a worker waits for.
+enum Step {
+    Command(Option<Command>),
+    Read,
+    Attempt,
+    Flush,
+    /// A drain was asked for, or its deadline has passed.
+    Drain,
+}
+
+impl Worker {
+    #[allow(clippy::too_many_arguments)] // Called once, by `Delivery::start`.
+    pub(super) fn new(
+        label: Arc<str>,
+        cursor: Cursor,
+        publisher: Result<Box<dyn Publisher>, String>,
+        plan: Plan,
+        dead_letters: Arc<DeadLetters>,
+        commands: mpsc::Receiver<Command>,
+        drain: watch::Receiver<Option<Drain>>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let flush_at = Instant::now() + plan.config.flush_interval;
+        let mut worker = Self {
+            batcher: Batcher::new(&cursor),
+            label,
+            cursor,
+            publisher: None,
+            suspended: None,
+            plan,
+            dead_letters,
+            commands,
+            drain,
+            shared,
+            window: Window::default(),
+            backoff: Backoff::default(),
+            again_at: None,
+            flush_at,
+        };
+        match publisher {
+            Ok(publisher) => worker.adopt(publisher),
+            Err(reason) => worker.suspend(&reason),
+        }
+        worker
+    }
+
+    pub(super) async fn run(mut self) -> Books {
+        loop {
+            match self.next().await {
+                Step::Command(Some(command)) => self.obey(command).await,
+                Step::Command(None) => return self.end(DropReason::Shutdown).await,
+                Step::Read => self.read(),
+                Step::Attempt => self.attempt().await,
+                Step::Flush => self.flush().await,
+                Step::Drain => {}
+            }
+            let draining = *self.drain.borrow();
+            if let Some(Drain { deadline, reason }) = draining {
+                let nothing_left = self.window.is_empty() && self.cursor.readable(1, 1).0 == 0;
+                if nothing_left || self.suspended.is_some() || Instant::now() >= deadline {
+                    return self.end(reason).await;
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Step {
+        let draining = self.drain.borrow().is_some();
+        let (idle, suspended) = (self.window.is_empty(), self.suspended.is_some());
+        let again_at = self.again_at.unwrap_or_else(Instant::now);
+        tokio::select! {
+            biased;
+            command = self.commands.recv() => Step::Command(command),
+            () = drain_news(&mut self.drain, draining) => Step::Drain,
+            () = tokio::time::sleep_until(self.flush_at), if self.publisher.is_some() => Step::Flush,
+            () = tokio::time::sleep_until(again_at), if !suspended && !idle => Step::Attempt,
+            () = std::future::ready(()), if !suspended && idle && draining => Step::Read,
+            () = self.batcher.ready(&self.cursor, &self.plan.config.batch), if !suspended && idle => Step::Read,
+        }
+    }
+
+    fn read(&mut self) {
+        let config = &self.plan.config.batch;
+        let mut window = Window::default();
+        let mut read = 0;
+        for segment in self.cursor.read(config.max_records, config.max_bytes.as_usize()) {
+            read += segment.events.len() + segment.operations.len();
+            if self.plan.filters.is_empty() {
+                window.events.push(&segment.batch, segment.events);
+                window.operations.push(&segment.batch, segment.operations);
+            } else {
+                let filters = &self.plan.filters;
+                window.events.push_filtered(&segment.batch, segment.events, |row| {
+                    filters.iter().all(|filter| filter.admits(row))
+                });
+                window.operations.push_filtered(&segment.batch, segment.operations, |row| {
+                    filters.iter().all(|filter| filter.admits(row))
+                });
+            }
+        }
+        let filtered = read - window.events.len() - window.operations.len();
+        self.cursor.settle(Settled { filtered: filtered as u64, ..Settled::default() });
+        self.window = window;
+        self.again_at = None;
+        if self.window.is_empty() {
+            self.cursor.acknowledge();
+        }
+    }
+
+    async fn attempt(&mut self) {
+        if self.publisher.is_none() && !self.rebuild().await {
+            return;
+        }
+        let age = self.window.age();
+        let mut trouble = None;
+        let mut progress = false;
+        // A publisher that did not answer, or is gone, is not asked again before the backoff.
+        if self.publish::<EventMetrics>(&mut trouble, &mut progress).await {
+            self.publish::<NetworkMetrics>(&mut trouble, &mut progress).await;
+        }
+        if progress {
+            self.backoff.reset();
+            self.shared.update(|live| live.last_delivery = Some(Timestamp::now()));
+        }
+        match trouble {
+            None => self.acknowledge(),
+            Some(trouble) if !trouble.hold && age >= self.plan.config.retry.max_age => {
+                self.give_up(&trouble).await
+            }
+            Some(trouble) => self.wait(&trouble),
+        }
+    }
+
+    /// Publishes what is in hand of one kind. False if the publisher is not to be asked again now.
+    async fn publish<R: Published>(&mut self, trouble: &mut Option<Trouble>, progress: &mut bool) -> bool {
+        let rows = std::mem::take(R::rows(&mut self.window));
+        let Some(publisher) = self.publisher.as_deref_mut().filter(|_| !rows.is_empty()) else {
+            *R::rows(&mut self.window) = rows;
+            return true;
+        };
+        let called = call(R::publish(publisher, &rows), self.plan.config.timeout, &mut self.drain).await;
+        let mut go_on = true;
+        let answer = match called {
+            Called::Answered(answer) => answer,
+            Called::TimedOut(after) => {
+                go_on = false;
+                let after = humantime::format_duration(after);
+                Err(crate::publisher::PublishError::retry(format!("no answer within {after}")))
+            }
+            Called::Panicked(text) => {
+                go_on = false;
+                self.publisher = None;
+                Err(crate::publisher::PublishError::retry(format!("the publisher panicked: {text}")))
+            }
+            Called::GivenUp => {
+                *R::rows(&mut self.window) = rows;
+                *trouble = Some(Trouble::retry("given up at the deadline"));
+                return false;
+            }
+        };
+        let verdict = judge(&rows, answer);
+        self.shared.update(|live| {
+            live.attempts += 1;
+            live.failed_attempts += u64::from(verdict.trouble.is_some() || !verdict.rejected.is_empty());
+            live.misreported_rows += verdict.misreported;
+        });
+        self.cursor.settle(Settled { delivered: verdict.delivered, ..Settled::default() });
+        *progress |= verdict.delivered > 0;
+        let mut keep = verdict.keep;
+        let mut found = verdict.trouble;
+        if let Err(error) = self.set_aside(&verdict.rejected, verdict.reasons).await {
+            // A reject that cannot be written down is not forgotten: it is tried again, as the rest is.
+            found = Some(Trouble::retry(error).and(found));
+            keep = if verdict.delivered == 0 { rows } else { merge(keep, verdict.rejected) };
+        }
+        *R::rows(&mut self.window) = keep;
+        *trouble = found.map(|found| found.and(trouble.take())).or(trouble.take());
+        go_on
+    }
+
+    async fn set_aside<R: Record>(&mut self, rows: &Rows<R>, reasons: Vec<Arc<str>>) -> Result<(), String> {
+        let Some(reason) = reasons.first().cloned() else { return Ok(()) };
+        self.dead_letters.set_aside(&self.label, rows, reasons).await.map_err(|error| error.to_string())?;
+        self.cursor.settle(Settled { dead_lettered: rows.len() as u64, ..Settled::default() });
+        self.shared.update(|live| live.last_error = Some(reason.to_string()));
+        tracing::warn!(
+            publisher = %self.label,
+            rows = rows.len(),
+            dead_letters = %self.dead_letters.path().display(),
+            "records were set aside as dead letters: {reason}"
+        );
+        Ok(())
+    }
+
+    /// The window has been tried for long enough.
+    async fn give_up(&mut self, trouble: &Trouble) {
+        let age = humantime::format_duration(self.plan.config.retry.max_age);
+        let reason: Arc<str> = format!("not published within {age}: {}", trouble.reason).into();
+        let events = vec![reason.clone(); self.window.events.len()];
+        let operations = vec![reason; self.window.operations.len()];
+        let in_hand = (self.window.events.clone(), self.window.operations.clone());
+        let set_aside = match self.set_aside(&in_hand.0, events).await {
+            Ok(()) => {
+                self.window.events = Rows::default();
+                self.set_aside(&in_hand.1, operations).await
+            }
+            failed => failed,
+        };
+        match set_aside {
+            Ok(()) => {
+                self.window.operations = Rows::default();
+                self.backoff.reset();
+                self.acknowledge();
+            }
+            Err(error) => self.wait(&Trouble::retry(error)),
+        }
+    }
+
+    /// Everything in hand is settled.
+    fn acknowledge(&mut self) {
+        self.cursor.acknowledge();
+        self.cursor.set_active(true);
+        self.backoff.reset();
+        self.again_at = None;
+        if self.shared.set(State::Running, None) {
+            tracing::info!(publisher = %self.label, "publishing again");
+        }
+    }
+
+    /// Keeps what is in hand, and says when it is tried again.
+    fn wait(&mut self, trouble: &Trouble) {
+        let config = &self.plan.config.retry;
+        let (state, pause) = if trouble.hold {
+            self.window.pause(config.hold);
+            (State::Held, config.hold)
+        } else {
+            (State::Retrying, self.backoff.next(config, trouble.after))
+        };
+        self.again_at = Some(Instant::now() + pause);
+        self.cursor.set_active(false);
+        if self.shared.set(state, Some(&trouble.reason)) {
+            if trouble.hold {
+                tracing::error!(publisher = %self.label, "on hold until somebody mends it: {}", trouble.reason);
+            } else {
+                tracing::warn!(publisher = %self.label, "will be tried again: {}", trouble.reason);
+            }
+        }
+    }
+
+    async fn flush(&mut self) {
+        self.flush_at = Instant::now() + self.plan.config.flush_interval;
+        let Some(publisher) = self.publisher.as_deref_mut() else { return };
+        let error = match call(publisher.flush(), self.plan.config.timeout, &mut self.drain).await {
+            Called::Answered(Ok(())) | Called::GivenUp => return,
+            Called::Answered(Err(error)) => error.to_string(),
+            Called::TimedOut(after) => format!("no answer within {}", humantime::format_duration(after)),
+            Called::Panicked(text) => {
+                self.publisher = None;
+                format!("the publisher panicked: {text}")
+            }
+        };
+        tracing::warn!(publisher = %self.label, "could not flush: {error}");
+        self.shared.update(|live| live.last_error = Some(format!("could not flush: {error}")));
+        if self.publisher.is_none() {
+            self.rebuild().await;
+        }
+    }
+
+    /// Builds and opens a publisher in the place of one that panicked. False if that did not work.
+    async fn rebuild(&mut self) -> bool {
+        let build = async {
+            let mut publisher = (self.plan.factory)(self.plan.context.clone()).await?;
+            publisher.open(None).await?;
+            anyhow::Ok(publisher)
+        };
+        let error = match call(build, self.plan.config.timeout, &mut self.drain).await {
+            Called::Answered(Ok(publisher)) => {
+                self.adopt(publisher);
+                return true;
+            }
+            Called::Answered(Err(error)) => format!("{error:#}"),
+            Called::TimedOut(after) => format!("not built within {}", humantime::format_duration(after)),
+            Called::Panicked(text) => format!("building panicked: {text}"),
+            Called::GivenUp => return false,
+        };
+        self.wait(&Trouble::retry(format!("could not be built again: {error}")));
+        false
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Replace { publisher, plan, reply } => {
+                let _ = reply.send(self.replace(publisher, *plan).await);
+            }
+            Command::Suspend { reason, reply } => {
+                self.flush().await;
+                self.suspend(&reason);
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    async fn replace(&mut self, mut publisher: Box<dyn Publisher>, plan: Plan) -> Result<(), String> {
+        self.flush().await;
+        let opened = match self.publisher.as_deref_mut() {
+            Some(predecessor) => {
+                call(publisher.open(Some(predecessor)), plan.config.timeout, &mut self.drain).await
+            }
+            None => call(publisher.open(None), plan.config.timeout, &mut self.drain).await,
+        };
+        match opened {
+            Called::Answered(Ok(())) => {}
+            Called::Answered(Err(error)) => return Err(format!("{error:#}")),
+            Called::TimedOut(after) => {
+                return Err(format!("not opened within {}", humantime::format_duration(after)));
+            }
+            Called::Panicked(text) => return Err(format!("opening panicked: {text}")),
+            Called::GivenUp => return Err("the delivery is ending".to_owned()),
+        }
+        self.plan = plan;
+        self.cursor.set_overflow(self.plan.overflow());
+        self.shared.update(|live| live.kind = self.plan.kind.clone());
+        self.adopt(publisher);
+        // What the old one could not publish the new one may: at once, whatever the backoff was.
+        self.backoff.reset();
+        self.again_at = None;
+        Ok(())
+    }
+
+    fn adopt(&mut self, publisher: Box<dyn Publisher>) {
+        let detail = publisher.status();
+        self.publisher = Some(publisher);
+        if let Some(since) = self.suspended.take() {
+            self.window.pause(since.elapsed());
+        }
+        self.flush_at = Instant::now() + self.plan.config.flush_interval;
+        self.cursor.set_active(true);
+        self.shared.update(|live| live.detail = detail);
+        self.shared.set(State::Running, None);
+    }
+
+    fn suspend(&mut self, reason: &str) {
+        self.publisher = None;
+        self.suspended.get_or_insert_with(Instant::now);
+        self.cursor.set_active(false);
+        self.shared.update(|live| live.detail = None);
+        self.shared.set(State::Waiting, Some(reason));
+    }
+
+    async fn end(mut self, reason: DropReason) -> Books {
+        self.flush().await;
+        drop(self.publisher.take());
+        let books = self.cursor.retire(reason);
+        if books.dropped.removed + books.dropped.shutdown > 0 {
+            tracing::warn!(
+                publisher = %self.label,
+                dropped = books.dropped.removed + books.dropped.shutdown,
+                "ended before everything was published"
+            );
+        }
+        books
+    }
+}
+
+/// Returns when a drain is asked for, or, when one has been, at its deadline.
+async fn drain_news(drain: &mut watch::Receiver<Option<Drain>>, draining: bool) {
+    if draining {
+        drained(drain).await;
+    } else {
+        // An error means that the handle is gone, and then so is the sender of commands, which is looked at first.
+        let _ = drain.changed().await;
+    }
+}
+
+/// The rows of both, those of `a` first.
+fn merge<R: Record>(mut a: Rows<R>, b: Rows<R>) -> Rows<R> {
+    a.append(b);
+    a
+}

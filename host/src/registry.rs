@@ -1,0 +1,348 @@
+//! The registry: label → running delivery. Start-up and every reload are the same call, [`Registry::apply`].
+//!
+//! Invariants: what did not change is not touched; a new publisher is built before the old one ends, and takes over at
+//! a batch boundary; a failed build keeps the old one running, and says why. A cursor belongs to a label.
+
+#[cfg(test)]
+mod tests;
+
+use crate::delivery::{DeadLetters, Delivery, Plan, PublisherStatus};
+use crate::journal::{Books, DropReason, Journal};
+use crate::publisher::Publisher;
+use crate::record::Timestamp;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A publisher that should run.
+#[derive(Clone)]
+pub struct Desired {
+    /// Its label.
+    pub label: Arc<str>,
+    /// Two alike mean: nothing changed. Settings, and the digest of a plugin's file.
+    pub fingerprint: String,
+    /// How to build it and deliver to it.
+    pub plan: Plan,
+    /// Why it cannot be built now, if that is known: its plugin file is not there.
+    pub missing: Option<String>,
+    /// It is in the configuration: it has a cursor even while it cannot be built. (A file that was dropped in and
+    /// cannot be loaded has none.)
+    pub configured: bool,
+    /// The host must not start without it.
+    pub required: bool,
+}
+
+/// What one call of [`Registry::apply`] did, by label.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Applied {
+    /// New ones that run.
+    pub started: Vec<Arc<str>>,
+    /// Changed ones that run as they are now.
+    pub replaced: Vec<Arc<str>>,
+    /// Ones that have ended.
+    pub removed: Vec<Arc<str>>,
+    /// Ones that did not change.
+    pub unchanged: Vec<Arc<str>>,
+    /// Ones that wait for their plugin file.
+    pub waiting: Vec<(Arc<str>, String)>,
+    /// Ones that could not be started or changed, and why.
+    pub failed: Vec<Failed>,
+}
+
+/// A publisher that could not be started or changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Failed {
+    /// Its label.
+    pub label: Arc<str>,
+    /// Why.
+    pub reason: String,
+    /// The host must not start without it.
+    pub required: bool,
+}
+
+/// The final books of a publisher.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Account {
+    /// Its label.
+    pub label: Arc<str>,
+    /// What became of its records.
+    pub books: Books,
+}
+
+/// Label → running delivery.
+pub struct Registry {
+    journal: Journal,
+    dead_letters: Arc<DeadLetters>,
+    /// One call of `apply` at a time.
+    applying: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: BTreeMap<Arc<str>, Running>,
+    failures: BTreeMap<Arc<str>, Failure>,
+    ended: Vec<Account>,
+}
+
+#[derive(Clone)]
+struct Running {
+    delivery: Arc<Delivery>,
+    /// Of what runs; `None` while it waits for something to run.
+    fingerprint: Option<String>,
+}
+
+struct Failure {
+    fingerprint: String,
+    kind: Arc<str>,
+    reason: String,
+    since: Timestamp,
+}
+
+/// What became of one label.
+enum Change {
+    Unchanged,
+    Started(Delivery),
+    Replaced,
+    Waiting(String, Option<Delivery>),
+    Failed(String, Option<Delivery>),
+}
+
+/// Accounts of removed publishers that are kept; the oldest go first.
+const KEPT_ACCOUNTS: usize = 1_000;
+
+impl Registry {
+    /// A registry of publishers of `journal`. Nothing runs yet.
+    pub fn new(journal: Journal, dead_letters: Arc<DeadLetters>) -> Self {
+        Self {
+            journal,
+            dead_letters,
+            applying: tokio::sync::Mutex::new(()),
+            state: Mutex::new(State::default()),
+        }
+    }
+
+    /// Makes what runs what is desired. Labels that are not are drained for at most `patience`. What failed before and
+    /// has not changed since is tried again only if `retry_failed`.
+    pub async fn apply(&self, desired: Vec<Desired>, patience: Duration, retry_failed: bool) -> Applied {
+        let _one_at_a_time = self.applying.lock().await;
+        let mut applied = Applied::default();
+        let removed = self.take_removed(&desired);
+        // A label that goes gives up its port or its file before one that comes wants it: a rename is both.
+        let (changes, accounts) = tokio::join!(
+            join_all(
+                desired
+                    .iter()
+                    .filter(|desired| self.is_running(&desired.label))
+                    .map(|d| self.change(d, retry_failed))
+            ),
+            Self::drain(removed, patience, DropReason::Removed)
+        );
+        let known = desired.iter().filter(|desired| self.is_running(&desired.label)).collect::<Vec<_>>();
+        let new = desired.iter().filter(|desired| !self.is_running(&desired.label)).collect::<Vec<_>>();
+        let started = join_all(new.iter().map(|desired| self.change(desired, retry_failed))).await;
+
+        applied.removed = accounts.iter().map(|account| account.label.clone()).collect();
+        let mut state = self.state.lock();
+        state.ended.extend(accounts);
+        let excess = state.ended.len().saturating_sub(KEPT_ACCOUNTS);
+        state.ended.drain(..excess);
+        for (desired, change) in known.into_iter().zip(changes).chain(new.into_iter().zip(started)) {
+            state.note(desired, change, &mut applied);
+        }
+        state.failures.retain(|label, _| desired.iter().any(|desired| desired.label == *label));
+        applied
+    }
+
+    fn is_running(&self, label: &Arc<str>) -> bool {
+        self.state.lock().running.contains_key(label)
+    }
+
+    fn take_removed(&self, desired: &[Desired]) -> Vec<Arc<Delivery>> {
+        let mut state = self.state.lock();
+        let labels =
+            state.running.keys().filter(|label| desired.iter().all(|desired| desired.label != **label));
+        let labels: Vec<_> = labels.cloned().collect();
+        labels
+            .iter()
+            .filter_map(|label| state.running.remove(label))
+            .map(|running| running.delivery)
+            .collect()
+    }
+
+    async fn change(&self, desired: &Desired, retry_failed: bool) -> Change {
+        let (running, failed) = {
+            let state = self.state.lock();
+            let same = |failure: &&Failure| failure.fingerprint == desired.fingerprint && !retry_failed;
+            let failure =
+                state.failures.get(&desired.label).filter(same).map(|failure| failure.reason.clone());
+            (state.running.get(&desired.label).cloned(), failure)
+        };
+        let delivery = running.as_ref().map(|running| &running.delivery);
+        if let Some(reason) = &desired.missing {
+            return match delivery {
+                Some(delivery) => {
+                    delivery.suspend(reason.clone()).await;
+                    Change::Waiting(reason.clone(), None)
+                }
+                None => Change::Waiting(reason.clone(), self.start_waiting(desired, reason)),
+            };
+        }
+        if running.as_ref().is_some_and(|running| running.fingerprint.as_ref() == Some(&desired.fingerprint))
+        {
+            return Change::Unchanged;
+        }
+        if let Some(reason) = failed {
+            return Change::Failed(reason, None);
+        }
+        let result = match (self.build(desired).await, delivery) {
+            (Ok(publisher), Some(delivery)) => {
+                delivery.replace(publisher, desired.plan.clone()).await.map(|()| None)
+            }
+            (Ok(mut publisher), None) => {
+                let opened = tokio::time::timeout(desired.plan.config.timeout, publisher.open(None)).await;
+                match opened {
+                    Ok(Ok(())) => Ok(Some(self.start(desired, Ok(publisher)))),
+                    Ok(Err(error)) => Err(format!("{error:#}")),
+                    Err(_) => Err("not opened in time".to_owned()),
+                }
+            }
+            (Err(reason), _) => Err(reason),
+        };
+        match result {
+            Ok(Some(delivery)) => Change::Started(delivery),
+            Ok(None) => Change::Replaced,
+            Err(reason) if delivery.is_none() => {
+                let waiting = self.start_waiting(desired, &reason);
+                Change::Failed(reason, waiting)
+            }
+            Err(reason) => Change::Failed(reason, None),
+        }
+    }
+
+    async fn build(&self, desired: &Desired) -> Result<Box<dyn Publisher>, String> {
+        // In a task of its own: a factory that panics is a failed build, not the end of the reload.
+        let build = (desired.plan.factory)(desired.plan.context.clone());
+        match tokio::spawn(build).await {
+            Ok(built) => built.map_err(|error| format!("{error:#}")),
+            Err(panic) => Err(format!("building it failed: {panic}")),
+        }
+    }
+
+    /// One that is configured keeps a cursor while it waits for something to run.
+    fn start_waiting(&self, desired: &Desired, reason: &str) -> Option<Delivery> {
+        desired.configured.then(|| self.start(desired, Err(reason.to_owned())))
+    }
+
+    fn start(&self, desired: &Desired, publisher: Result<Box<dyn Publisher>, String>) -> Delivery {
+        let letters = self.dead_letters.clone();
+        Delivery::start(desired.label.clone(), &self.journal, publisher, desired.plan.clone(), letters)
+    }
+
+    /// Ends everything: delivers what is left until `patience` is over. Returns the final books of all that ever ran.
+    pub async fn shutdown(&self, patience: Duration) -> Vec<Account> {
+        let _one_at_a_time = self.applying.lock().await;
+        let (running, ended) = {
+            let mut state = self.state.lock();
+            let running = std::mem::take(&mut state.running);
+            (
+                running.into_values().map(|running| running.delivery).collect(),
+                std::mem::take(&mut state.ended),
+            )
+        };
+        let mut accounts = ended;
+        accounts.extend(Self::drain(running, patience, DropReason::Shutdown).await);
+        accounts
+    }
+
+    async fn drain(deliveries: Vec<Arc<Delivery>>, patience: Duration, reason: DropReason) -> Vec<Account> {
+        let deadline = Instant::now() + patience;
+        join_all(deliveries.iter().map(|delivery| async move {
+            Account { label: delivery.label().clone(), books: delivery.drain(deadline, reason).await }
+        }))
+        .await
+    }
+
+    /// How every publisher stands.
+    pub fn status(&self) -> Vec<PublisherStatus> {
+        let state = self.state.lock();
+        let mut all: Vec<_> = state
+            .running
+            .iter()
+            .map(|(label, running)| {
+                let mut status = running.delivery.status();
+                status.update_failed = state.failures.get(label).map(|failure| failure.reason.clone());
+                status
+            })
+            .collect();
+        let never_ran = state.failures.iter().filter(|(label, _)| !state.running.contains_key(*label));
+        all.extend(never_ran.map(|(label, failure)| {
+            PublisherStatus::failed(
+                label.clone(),
+                failure.kind.clone(),
+                failure.reason.clone(),
+                failure.since,
+            )
+        }));
+        all
+    }
+
+    /// The final books of publishers that were removed.
+    pub fn ended(&self) -> Vec<Account> {
+        self.state.lock().ended.clone()
+    }
+}
+
+impl State {
+    fn note(&mut self, desired: &Desired, change: Change, applied: &mut Applied) {
+        let Desired { label, fingerprint, required, .. } = desired;
+        let mut run = |state: &mut Self, delivery: Option<Delivery>, fingerprint: Option<String>| {
+            if let Some(delivery) = delivery {
+                state.running.insert(label.clone(), Running { delivery: Arc::new(delivery), fingerprint });
+            } else if let Some(running) = state.running.get_mut(label) {
+                running.fingerprint = fingerprint;
+            }
+        };
+        if !matches!(change, Change::Failed(..)) {
+            self.failures.remove(label);
+        }
+        match change {
+            Change::Unchanged => applied.unchanged.push(label.clone()),
+            Change::Started(delivery) => {
+                run(self, Some(delivery), Some(fingerprint.clone()));
+                applied.started.push(label.clone());
+            }
+            Change::Replaced => {
+                run(self, None, Some(fingerprint.clone()));
+                applied.replaced.push(label.clone());
+            }
+            Change::Waiting(reason, delivery) => {
+                run(self, delivery, None);
+                applied.waiting.push((label.clone(), reason));
+            }
+            Change::Failed(reason, delivery) => {
+                if let Some(delivery) = delivery {
+                    run(self, Some(delivery), None);
+                }
+                applied.failed.push(Failed {
+                    label: label.clone(),
+                    reason: reason.clone(),
+                    required: *required,
+                });
+                let (kind, fingerprint) = (desired.plan.kind.clone(), fingerprint.clone());
+                let since = match self.failures.get(label) {
+                    Some(known) if known.fingerprint == fingerprint => known.since,
+                    _ => Timestamp::now(),
+                };
+                self.failures.insert(label.clone(), Failure { fingerprint, kind, reason, since });
+            }
+        }
+    }
+}
