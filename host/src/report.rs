@@ -214,8 +214,9 @@ impl Reports {
     }
 
     fn failed_events_at(&self, now: Moment) -> FailedEvents {
-        let failed_since_start = self.totals().events.failed;
         let snapshot = self.shared.history.lock().failed::<EventMetrics>(now);
+        // Counted after history was read, lest it show more than there were.
+        let failed_since_start = self.totals().events.failed;
         let events = self.newest(&snapshot, |event| event.status == Status::Failed, now);
         FailedEvents { generated: now.time, started: self.shared.started, failed_since_start, events }
     }
@@ -266,8 +267,9 @@ impl Reports {
     /// The network operations that failed, the newest first.
     pub fn failed_network_operations(&self) -> FailedNetworkOperations {
         let now = Moment::now();
-        let failed_since_start = self.totals().operations.failed;
         let snapshot = self.shared.history.lock().failed::<NetworkMetrics>(now);
+        // Counted after history was read, lest it show more than there were.
+        let failed_since_start = self.totals().operations.failed;
         let operations = self.newest(&snapshot, |operation| operation.error.is_some(), now);
         let started = self.shared.started;
         FailedNetworkOperations { generated: now.time, started, failed_since_start, operations }

@@ -274,3 +274,147 @@ impl<R: Held> Snapshot<R> {
         recent + self.aside.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Batch, Text, ViewGauge};
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn bounds(records: usize) -> Bounds {
+        Bounds { records, bytes: 1 << 20, age: 60 * SECOND, slow: SECOND }
+    }
+
+    fn event(number: u128, status: Status, duration: Duration) -> EventMetrics {
+        let start = Timestamp::from_nanos(1);
+        let mut event = EventMetrics::started(Uuid::from_u128(number), "e", "t", start);
+        event.end_time = Some(start.after(duration));
+        event.status = status;
+        event
+    }
+
+    fn operation(number: u128, error: Option<&str>) -> NetworkMetrics {
+        let start = Timestamp::from_nanos(1);
+        let mut operation = NetworkMetrics::started(Uuid::from_u128(number), "t", "GET", "h", 1, start);
+        operation.end_time = Some(start);
+        operation.error = error.map(Text::new);
+        operation
+    }
+
+    fn sealed(events: Vec<EventMetrics>, operations: Vec<NetworkMetrics>) -> Arc<SharedBatch> {
+        Arc::new(SharedBatch::new(0, Batch { events, operations }, ViewGauge::default()))
+    }
+
+    fn numbers<R: Held>(snapshot: &Snapshot<R>, wanted: impl Fn(&R) -> bool) -> Vec<u128> {
+        snapshot.newest_first().filter(|record| wanted(record)).map(|record| record.id().as_u128()).collect()
+    }
+
+    fn later(start: Moment, seconds: u32) -> Moment {
+        let passed = SECOND * seconds;
+        Moment { instant: start.instant + passed, time: start.time.after(passed) }
+    }
+
+    /// A step: the seconds that pass, then a batch of events that are fast (0), slow (1) or failed (2).
+    fn step() -> impl Strategy<Value = (u32, Vec<u8>)> {
+        (0..30_u32, prop::collection::vec(0..3_u8, 0..8))
+    }
+
+    proptest! {
+        /// Beside a model that keeps everything.
+        #[test]
+        fn bounds_hold_and_nothing_is_lost_or_doubled(steps in prop::collection::vec(step(), 1..40), records in 0..30_usize) {
+            let start = Moment::now();
+            let mut history = History::new(bounds(records), start.time);
+            let (mut all, mut seconds) = (Vec::new(), 0);
+            for (passed, kinds) in steps {
+                seconds += passed;
+                let now = later(start, seconds);
+                let events: Vec<_> = kinds.iter().enumerate().map(|(row, kind)| {
+                    let status = if *kind == 2 { Status::Failed } else { Status::Completed };
+                    event((all.len() + row) as u128, status, SECOND * u32::from(*kind == 1))
+                }).collect();
+                all.extend(kinds.iter().map(|kind| (now, *kind)));
+                history.observe(&sealed(events, Vec::new()), now);
+
+                let young = |at: &usize| now.instant - all[*at].0.instant <= 60 * SECOND;
+                let first_recent = all.len().saturating_sub(records);
+                let recent: Vec<_> = (first_recent..all.len()).filter(young).rev().map(|at| at as u128).collect();
+                prop_assert_eq!(numbers(&history.recent::<EventMetrics>(now), |_| true), recent.clone());
+
+                for (kind, status) in [(1, Status::Completed), (2, Status::Failed)] {
+                    let of_kind = |at: &usize| all[*at].1 == kind;
+                    let mut expected: Vec<_> =
+                        recent.iter().copied().filter(|number| of_kind(&(*number as usize))).collect();
+                    // A tenth of the bound, of the youngest that have left.
+                    let aside = (0..first_recent).rev().filter(of_kind).take(records.div_ceil(10)).filter(young);
+                    expected.extend(aside.map(|at| at as u128));
+                    let snapshot = match status {
+                        Status::Failed => history.failed::<EventMetrics>(now),
+                        _ => history.slow::<EventMetrics>(SECOND, now),
+                    };
+                    let found = numbers(&snapshot, |event| {
+                        event.status == status && (kind == 2 || event.elapsed() >= Some(SECOND))
+                    });
+                    prop_assert_eq!(&found, &expected);
+                    // What it says of its completeness is so.
+                    let complete = (0..all.len())
+                        .filter(|at| of_kind(at) && all[*at].0.time > snapshot.complete_since);
+                    for at in complete {
+                        prop_assert!(found.contains(&(at as u128)));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_are_bounded() {
+        let bytes = event(0, Status::Completed, SECOND).bytes();
+        let now = Moment::now();
+        let mut history = History::new(Bounds { bytes: 20 * bytes, ..bounds(1_000) }, now.time);
+        for number in 0..100 {
+            let status = if number < 50 { Status::Failed } else { Status::Completed };
+            let gone = history.observe(&sealed(vec![event(number, status, Duration::ZERO)], Vec::new()), now);
+            assert_eq!(gone.len(), usize::from(number >= 20));
+        }
+        assert_eq!(history.recent::<EventMetrics>(now).len(), 20);
+        let failed = history.failed::<EventMetrics>(now);
+        assert_eq!(numbers(&failed, |event| event.status == Status::Failed), [49, 48]);
+    }
+
+    #[test]
+    fn a_batch_is_shared_and_released() {
+        let now = Moment::now();
+        let mut history = History::new(bounds(2), now.time);
+        let batch = sealed(vec![event(1, Status::Completed, SECOND)], vec![operation(2, Some("reset"))]);
+        assert!(history.observe(&batch, now).is_empty());
+        assert_eq!(Arc::strong_count(&batch), 2);
+        // The first record leaves: the bound is held to the record, and the batch stays for the second.
+        history.observe(&sealed(vec![event(3, Status::Completed, Duration::ZERO)], Vec::new()), now);
+        assert_eq!(numbers(&history.recent::<EventMetrics>(now), |_| true), [3]);
+        assert_eq!(numbers(&history.recent::<NetworkMetrics>(now), |_| true), [2]);
+        assert_eq!(numbers(&history.slow::<EventMetrics>(SECOND, now), |_| true), [3, 1]);
+        history.observe(&sealed(Vec::new(), vec![operation(4, None), operation(5, None)]), now);
+        assert_eq!(Arc::strong_count(&batch), 1);
+        assert_eq!(numbers(&history.recent::<EventMetrics>(now), |_| true), []);
+        assert_eq!(numbers(&history.failed::<NetworkMetrics>(now), |_| true), [5, 4, 2]);
+    }
+
+    #[test]
+    fn a_lower_threshold_than_configured_reaches_back_less_far() {
+        let start = Moment::now();
+        let mut history = History::new(bounds(10), start.time);
+        for number in 0..20 {
+            let status = Status::Completed;
+            let batch = sealed(vec![event(number, status, SECOND / 2)], Vec::new());
+            history.observe(&batch, later(start, number as u32));
+        }
+        let now = later(start, 20);
+        assert_eq!(history.slow::<EventMetrics>(SECOND, now).complete_since, start.time);
+        let half = history.slow::<EventMetrics>(SECOND / 2, now);
+        assert_eq!((half.complete_since, half.len()), (later(start, 9).time, 10));
+    }
+}
