@@ -1,0 +1,19 @@
+//! The native types of publishers, as configuration names them.
+//!
+//! Invariant: each joins through [`PublisherType`](crate::publisher::PublisherType) and nothing else, and none knows
+//! another. What two of them need stands in a module of its own: [`series`] (records folded into Prometheus series),
+//! `offload` (blocking work that survives its caller) and `units` (sizes and durations in settings).
+
+pub mod file;
+mod offload;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
+#[cfg(feature = "prometheus")]
+pub mod series;
+pub mod stdout;
+mod units;
+
+pub use file::FilePublisher;
+#[cfg(feature = "prometheus")]
+pub use prometheus::PrometheusPublisher;
+pub use stdout::StdoutPublisher;
