@@ -32,35 +32,36 @@ impl Ndjson {
     fn start(open: Open) -> Result<Self, String> {
         let dir = config::get("dir").unwrap_or_else(|| "/out".to_owned());
         let file = config::get("file").unwrap_or_else(|| "records.jsonl".to_owned());
-        if file.is_empty() || file.starts_with('/') {
+        if file.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(format!("config: \"file\" is \"{file}\", it must be a name within \"dir\""));
         }
         Ok(Self { open, dir, file, lines: None })
     }
 
-    fn append(&mut self, bytes: &[u8]) -> PublishResult {
-        let lines = match &mut self.lines {
-            Some(lines) => lines,
-            None => {
+    /// The file, opened and mended if it is not: before a batch is rendered that nobody takes.
+    fn lines(&mut self) -> Result<&mut Lines, PublishError> {
+        match &mut self.lines {
+            Some(lines) => Ok(lines),
+            empty => {
                 let (lines, mended) = Lines::open((self.open)(&self.dir, &self.file)?)?;
                 if let Some(mended) = mended {
                     warn!("{}/{}: {mended}", self.dir, self.file);
                 }
-                self.lines.insert(lines)
+                Ok(empty.insert(lines))
             }
-        };
-        lines.append(bytes)?;
-        Ok(Vec::new())
+        }
     }
 }
 
 impl Publisher for Ndjson {
     fn publish_event_metrics(&mut self, events: &EventBatch) -> PublishResult {
-        self.append(&events.encode(Format::JsonLines)?)
+        self.lines()?.append(&events.encode(Format::JsonLines)?)?;
+        Ok(Vec::new())
     }
 
     fn publish_network_metrics(&mut self, operations: &NetworkBatch) -> PublishResult {
-        self.append(&operations.encode(Format::JsonLines)?)
+        self.lines()?.append(&operations.encode(Format::JsonLines)?)?;
+        Ok(Vec::new())
     }
 
     /// Brings the file to the disk and closes it: the next batch opens the name anew, so that it may be rotated.
@@ -85,12 +86,12 @@ mod tests {
     fn a_file_that_cannot_be_opened_is_tried_again_with_every_batch() {
         let refused: Open = |_, _| Err(PublishError::hold("no grant"));
         let mut plugin = Ndjson::start(refused).unwrap();
-        assert_eq!(plugin.append(b"{}\n"), Err(PublishError::hold("no grant")));
+        assert_eq!(plugin.lines().err(), Some(PublishError::hold("no grant")));
         plugin.open = |dir, file| {
             assert_eq!((dir, file), ("/out", "records.jsonl"));
             Ok(Box::new(memory::Disk::default()))
         };
-        assert_eq!(plugin.append(b"{}\n"), Ok(vec![]));
+        assert_eq!(plugin.lines().unwrap().append(b"{}\n"), Ok(()));
         assert_eq!(plugin.flush(), Ok(()));
         assert!(plugin.lines.is_none());
     }

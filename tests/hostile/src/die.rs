@@ -1,6 +1,7 @@
-//! The ways that end an instance, or would never end.
+//! The ways that end an instance, would never end, or hand over too much.
 
 use crate::Batch;
+use pressroom_plugin::bindings::pressroom::publisher::log::{Level, log};
 use pressroom_plugin::{Format, config, info};
 use std::hint::black_box;
 
@@ -34,6 +35,11 @@ pub fn log_flood() -> ! {
         info!("line {line} of a flood");
         line += 1;
     }
+}
+
+/// Past the macros, which would hold it twice.
+pub fn huge_log(bytes: usize) {
+    log(Level::Info, &"x".repeat(bytes));
 }
 
 pub fn trap() -> ! {

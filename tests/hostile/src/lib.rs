@@ -16,9 +16,9 @@
 //! | `trap-start`, `trap-flush`, `trap-nth` | dies in `start`, in `flush`, in every `n`-th call of an instance | `n` (3) |
 //! | `memory-bomb`, `stack-overflow` | eats all there is | |
 //! | `grow` | keeps `bytes` more with every call | `bytes` (1 MiB) |
-//! | `log-flood`, `huge-log` | logs for ever; logs one line of `bytes` | `bytes` (64 MiB) |
+//! | `log-flood`, `huge-log` | logs for ever; logs one line of `bytes` | `bytes` (32 MiB) |
 //! | `lie-rows` | leaves out rows that are out of range, and one row twice | |
-//! | `many-rows` | leaves out `n` rows | `n` (3,000,000) |
+//! | `many-rows` | leaves out `n` rows | `n` (1,000,000) |
 //! | `giant-error` | an error of `bytes` | `bytes` (32 MiB) |
 //! | `start-error`, `flush-error` | refuses to start; never flushes | `reason` |
 //! | `sleep`, `sleep-start`, `sleep-flush` | waits on the host's clock, computing nothing | `ms` (1,000) |
@@ -109,15 +109,15 @@ impl Hostile {
             "memory-bomb" => die::memory_bomb(),
             "stack-overflow" => die::stack_overflow(),
             "grow" => self.kept.push(vec![1; number("bytes", 1 << 20)?]),
-            "huge-log" => info!("{}", "x".repeat(number("bytes", 64 << 20)?)),
+            "huge-log" => die::huge_log(number("bytes", 32 << 20)?),
             "lie-rows" => {
                 return Ok([0, 0, batch.len(), usize::MAX]
                     .map(|row| Unpublished::reject(row, "a lie"))
                     .into());
             }
             "many-rows" => {
-                let rows = 0..number("n", 3_000_000)?;
-                return Ok(rows.map(|row| Unpublished::reject(row, "one of many")).collect());
+                let rows = 0..number("n", 1_000_000)?;
+                return Ok(rows.map(|row| Unpublished::reject(row, "")).collect());
             }
             "giant-error" => return Err(PublishError::retry("x".repeat(number("bytes", 32 << 20)?))),
             "sleep" => sleep().map_err(PublishError::hold)?,
