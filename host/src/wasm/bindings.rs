@@ -1,0 +1,258 @@
+//! The rest of the contract: what a plugin exports, and `log` and `config`, which it imports.
+//!
+//! Invariant: what a guest says is data. It crosses within the bound of a call's host memory ([`MAX_LIFTED`]), its
+//! texts are cut and its lists are counted before anybody sees them.
+
+use super::batches::{self, HostBatch, View};
+use super::component::Checked;
+use super::output::Severity;
+use super::state::State;
+use crate::publisher::{Fate, PublishError, Unpublished};
+use crate::record::{EventMetrics, NetworkMetrics};
+use std::time::Duration;
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentType, Instance, Lift, Linker, Resource, TypedFunc, WasmStr,
+};
+use wasmtime::{Engine, Store, StoreContextMut};
+
+/// How much of the host's memory the arguments or results of one call may take.
+pub(super) const MAX_LIFTED: usize = 16 << 20;
+/// How long a reason may be; beyond it is cut.
+const MAX_REASON: usize = 64 << 10;
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(super) struct RetryAdvice {
+    reason: String,
+    #[component(name = "after-ms")]
+    after_ms: Option<u64>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(variant)]
+pub(super) enum GuestError {
+    #[component(name = "retry")]
+    Retry(RetryAdvice),
+    #[component(name = "reject")]
+    Reject(String),
+    #[component(name = "hold")]
+    Hold(String),
+}
+
+#[derive(ComponentType, Lift)]
+#[component(variant)]
+pub(super) enum GuestFate {
+    #[component(name = "retry")]
+    Retry(RetryAdvice),
+    #[component(name = "reject")]
+    Reject(String),
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(super) struct GuestUnpublished {
+    row: u32,
+    fate: GuestFate,
+}
+
+#[derive(Clone, Copy, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[allow(dead_code)] // Its cases come from guests, by number.
+enum Level {
+    #[component(name = "trace")]
+    Trace,
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+}
+
+/// What a plugin answers to a batch.
+pub(super) type Answer = Result<Vec<GuestUnpublished>, GuestError>;
+
+type Publish<R> = TypedFunc<(Resource<HostBatch<R>>,), (Answer,)>;
+
+/// Everything that plugins may import.
+pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    linker.instance("pressroom:publisher/records@0.1.0")?;
+    batches::add_to_linker(&mut linker, "pressroom:publisher/batches@0.1.0")?;
+    let mut log = linker.instance("pressroom:publisher/log@0.1.0")?;
+    log.func_wrap("log", |store: StoreContextMut<'_, State>, (level, message): (Level, WasmStr)| {
+        let severity = match level {
+            Level::Trace => Severity::Trace,
+            Level::Debug => Severity::Debug,
+            Level::Info => Severity::Info,
+            Level::Warn => Severity::Warn,
+            Level::Error => Severity::Error,
+        };
+        // Read where it lies: a line of any length costs the host no more than what is kept of it.
+        store.data().lines.say(severity, &message.to_str(&store)?);
+        Ok(())
+    })?;
+    let mut config = linker.instance("pressroom:publisher/config@0.1.0")?;
+    config.func_wrap("get", |store: StoreContextMut<'_, State>, (key,): (String,)| {
+        Ok((store.data().answers.one.get(&key).cloned(),))
+    })?;
+    config.func_wrap("get-all", |store: StoreContextMut<'_, State>, (): ()| {
+        Ok((store.data().answers.all.clone(),))
+    })?;
+    Ok(linker)
+}
+
+/// Where in a component the functions of the contract are.
+#[derive(Clone, Copy)]
+pub(super) struct Indices {
+    events: ComponentExportIndex,
+    operations: ComponentExportIndex,
+    lifecycle: Option<(ComponentExportIndex, ComponentExportIndex)>,
+}
+
+impl Indices {
+    /// Finds them by name; types are checked by [`Exports::new`].
+    pub(super) fn find(component: &Component, version: &str, lifecycle: bool) -> Result<Self, String> {
+        let find = |interface: &str, function: &str| {
+            let instance = component.get_export_index(None, interface);
+            instance
+                .and_then(|instance| component.get_export_index(Some(&instance), function))
+                .ok_or_else(|| format!("{interface} does not export {function}"))
+        };
+        let publisher = Checked::publisher_name(version);
+        let stateful = Checked::lifecycle_name(version);
+        Ok(Self {
+            events: find(&publisher, "publish-event-metrics")?,
+            operations: find(&publisher, "publish-network-metrics")?,
+            lifecycle: match lifecycle {
+                true => Some((find(&stateful, "start")?, find(&stateful, "flush")?)),
+                false => None,
+            },
+        })
+    }
+}
+
+/// The functions of one instance.
+pub(super) struct Exports {
+    events: Publish<EventMetrics>,
+    operations: Publish<NetworkMetrics>,
+    pub(super) lifecycle: Option<Lifecycle>,
+}
+
+/// The functions of a plugin that keeps something between calls.
+#[derive(Clone, Copy)]
+pub(super) struct Lifecycle {
+    pub(super) start: TypedFunc<(), (Result<(), String>,)>,
+    pub(super) flush: TypedFunc<(), (Result<(), GuestError>,)>,
+}
+
+impl Exports {
+    /// # Errors
+    ///
+    /// A function has another type than the contract says.
+    pub(super) fn new(
+        store: &mut Store<State>,
+        instance: Instance,
+        indices: &Indices,
+    ) -> Result<Self, String> {
+        let wrong = |function: &'static str| {
+            move |cause: wasmtime::Error| format!("{function} has another type: {cause:#}")
+        };
+        Ok(Self {
+            events: instance
+                .get_typed_func(&mut *store, indices.events)
+                .map_err(wrong("publish-event-metrics"))?,
+            operations: instance
+                .get_typed_func(&mut *store, indices.operations)
+                .map_err(wrong("publish-network-metrics"))?,
+            lifecycle: match indices.lifecycle {
+                Some((start, flush)) => Some(Lifecycle {
+                    start: instance.get_typed_func(&mut *store, start).map_err(wrong("start"))?,
+                    flush: instance.get_typed_func(&mut *store, flush).map_err(wrong("flush"))?,
+                }),
+                None => None,
+            },
+        })
+    }
+}
+
+/// Which function publishes a kind of record.
+pub(super) trait Published: View {
+    fn publish(exports: &Exports) -> Publish<Self>;
+}
+
+impl Published for EventMetrics {
+    fn publish(exports: &Exports) -> Publish<Self> {
+        exports.events
+    }
+}
+
+impl Published for NetworkMetrics {
+    fn publish(exports: &Exports) -> Publish<Self> {
+        exports.operations
+    }
+}
+
+/// What a plugin answered to a batch of `rows`, within bounds. Row numbers are passed on as they are: delivery passes
+/// over those that mean nothing. A list longer than any honest one is cut, and so is a long text.
+pub(super) fn answer(answer: Answer, rows: usize) -> Result<Vec<Unpublished>, PublishError> {
+    let mut left_out = answer.map_err(error)?;
+    left_out.truncate(rows.saturating_mul(2).saturating_add(16));
+    Ok(left_out.into_iter().map(|entry| Unpublished { row: entry.row, fate: fate(entry.fate) }).collect())
+}
+
+pub(super) fn error(error: GuestError) -> PublishError {
+    match error {
+        GuestError::Retry(advice) => PublishError::Retry {
+            reason: cut(advice.reason),
+            after: advice.after_ms.map(Duration::from_millis),
+        },
+        GuestError::Reject(reason) => PublishError::Reject { reason: cut(reason) },
+        GuestError::Hold(reason) => PublishError::Hold { reason: cut(reason) },
+    }
+}
+
+fn fate(fate: GuestFate) -> Fate {
+    match fate {
+        GuestFate::Retry(advice) => {
+            Fate::Retry { reason: cut(advice.reason), after: advice.after_ms.map(Duration::from_millis) }
+        }
+        GuestFate::Reject(reason) => Fate::Reject { reason: cut(reason) },
+    }
+}
+
+/// Keeps the beginning of a text that is too long, and says so.
+pub(super) fn cut(mut text: String) -> String {
+    if text.len() > MAX_REASON {
+        let length = text.len();
+        text.truncate(text.floor_char_boundary(MAX_REASON));
+        text.push_str(&format!("… (cut, was {length} bytes)"));
+        text.shrink_to_fit();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GuestError, GuestFate, GuestUnpublished, RetryAdvice, answer};
+    use crate::publisher::{Fate, PublishError};
+    use std::time::Duration;
+
+    #[test]
+    fn answers_are_cut_and_passed_on() {
+        let row = |row| GuestUnpublished { row, fate: GuestFate::Reject("é".repeat(40 << 10)) };
+        let listed = answer(Ok((0..1_000).map(row).collect()), 10).unwrap();
+        assert_eq!(listed.len(), 36);
+        let Fate::Reject { reason } = &listed[35].fate else { panic!() };
+        assert!(reason.ends_with("… (cut, was 81920 bytes)") && reason.len() < 66 << 10);
+        let advice = RetryAdvice { reason: "busy".to_owned(), after_ms: Some(7) };
+        assert_eq!(
+            answer(Err(GuestError::Retry(advice)), 1),
+            Err(PublishError::Retry { reason: "busy".to_owned(), after: Some(Duration::from_millis(7)) })
+        );
+    }
+}

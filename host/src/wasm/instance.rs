@@ -1,0 +1,181 @@
+//! One instance of a plugin: a component with a `Store` of its own.
+//!
+//! Invariant: every call is armed with its bounds before it enters the guest. An instance that failed, or whose call
+//! was given up, is never entered again: whoever holds it drops it.
+
+use super::batches::HostBatch;
+use super::bindings::{self, Answer, Exports, GuestError, Indices, MAX_LIFTED, Published};
+use super::grants;
+use super::limits::{Compute, ComputeExceeded, Memory, at_tick};
+use super::output::Stdio;
+use super::settings::{Answers, Grant, Limits, readable};
+use super::state::State;
+use super::status::Status;
+use crate::record::Rows;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::time::Instant;
+use wasmtime::component::{InstancePre, Resource};
+use wasmtime::{Store, Trap};
+use wasmtime_wasi::I32Exit;
+
+/// An instance that holds more than this part of its memory is retired: a guest's memory never shrinks.
+const HIGH_WATER: (u64, u64) = (7, 8);
+
+/// Everything that instances of a plugin under one label are made from.
+pub(super) struct Setup {
+    pub(super) label: Arc<str>,
+    pub(super) pre: InstancePre<State>,
+    pub(super) indices: Indices,
+    pub(super) grant: Grant,
+    pub(super) limits: Limits,
+    pub(super) base_dir: PathBuf,
+    pub(super) answers: Arc<Answers>,
+    /// Those of whichever instance lives: there is never more than one.
+    pub(super) stdout: Stdio,
+    pub(super) stderr: Stdio,
+    pub(super) status: Arc<Status>,
+    /// Kept alive so that other sections that run the same file find it.
+    pub(super) _compiled: Arc<super::Compiled>,
+}
+
+/// Why an instance is no more, or never was.
+pub(super) enum Failure {
+    /// It trapped, exited, or passed a bound.
+    Trap(wasmtime::Error),
+    /// It exports functions of other types than the contract says.
+    Contract(String),
+    /// What it was granted is not there.
+    Grant(String),
+    /// Its `start` said no.
+    Refused(String),
+    /// The call took too long.
+    TimedOut,
+    /// Whoever called did not wait for the end.
+    Cancelled,
+}
+
+impl From<wasmtime::Error> for Failure {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Trap(error)
+    }
+}
+
+impl Setup {
+    /// The failure in words, without the plugin's name.
+    pub(super) fn explain(&self, failure: &Failure) -> String {
+        match failure {
+            Failure::Trap(error) => self.with_last_words(self.trap(error)),
+            Failure::Contract(cause) | Failure::Grant(cause) => cause.clone(),
+            Failure::Refused(cause) => format!("refused to start: {cause}"),
+            Failure::TimedOut => {
+                let limit = humantime::format_duration(self.limits.call_timeout);
+                self.with_last_words(format!("ran past its call timeout of {limit}"))
+            }
+            Failure::Cancelled => "was given up in the middle of a call".to_owned(),
+        }
+    }
+
+    fn trap(&self, error: &wasmtime::Error) -> String {
+        let limits = &self.limits;
+        let mut text = if error.is::<ComputeExceeded>() {
+            format!("ran past its compute bound of {}", humantime::format_duration(limits.cpu_per_call))
+        } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
+            format!("exited with status {}", exit.0)
+        } else {
+            match error.downcast_ref::<Trap>() {
+                Some(Trap::StackOverflow) => "overflowed its stack".to_owned(),
+                Some(trap) => {
+                    let trap = trap.to_string();
+                    format!("trapped: {}", trap.strip_prefix("wasm trap: ").unwrap_or(&trap))
+                }
+                None => format!("failed: {}", bindings::cut(error.root_cause().to_string())),
+            }
+        };
+        let wanted = self.status.memory.refused.load(Ordering::Relaxed);
+        if wanted > 0 {
+            let limit = readable(limits.memory);
+            text.push_str(&format!(", having wanted {wanted} bytes of memory where its limit is {limit}"));
+        }
+        text
+    }
+
+    /// A panic's or an exception's text is on standard error and nowhere else.
+    fn with_last_words(&self, text: String) -> String {
+        match self.stderr.tail() {
+            tail if tail.is_empty() => text,
+            tail => format!("{text}; its last words: {tail}"),
+        }
+    }
+}
+
+/// A live instance.
+pub(super) struct Instance {
+    store: Store<State>,
+    exports: Exports,
+    setup: Arc<Setup>,
+    pub(super) since: Instant,
+}
+
+impl Instance {
+    /// Makes one and lets it start.
+    pub(super) async fn start(setup: &Arc<Setup>) -> Result<Self, Failure> {
+        let began = std::time::Instant::now();
+        let wasi = grants::surroundings(&setup.grant, &setup.base_dir, &setup.stdout, &setup.stderr)
+            .map_err(Failure::Grant)?;
+        let status = &setup.status;
+        let memory = Memory::new(setup.limits.memory, status.memory.clone());
+        let state = State::new(wasi, memory, status.lines.clone(), setup.answers.clone());
+        let mut store = Store::new(setup.pre.engine(), state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(MAX_LIFTED);
+        store.epoch_deadline_callback(at_tick);
+        arm(&mut store, setup);
+        let instance = setup.pre.instantiate_async(&mut store).await?;
+        let exports = Exports::new(&mut store, instance, &setup.indices).map_err(Failure::Contract)?;
+        if let Some(lifecycle) = exports.lifecycle {
+            let (started,) = lifecycle.start.call_async(&mut store, ()).await?;
+            started.map_err(|cause| Failure::Refused(bindings::cut(cause)))?;
+        }
+        status.instances.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        status.start_micros.store(micros, Ordering::Relaxed);
+        Ok(Self { store, exports, setup: setup.clone(), since: Instant::now() })
+    }
+
+    /// Lets it publish `rows`.
+    pub(super) async fn publish<R: Published>(&mut self, rows: &Rows<R>) -> Result<Answer, Failure> {
+        self.setup.status.calls.fetch_add(1, Ordering::Relaxed);
+        let batch =
+            self.store.data_mut().table.push(HostBatch::new(rows.clone())).map_err(wasmtime::Error::from)?;
+        arm(&mut self.store, &self.setup);
+        let borrowed = Resource::new_borrow(batch.rep());
+        let answer = R::publish(&self.exports).call_async(&mut self.store, (borrowed,)).await;
+        // On every path, so that nothing is left in the table of an instance that goes on; one that was given up
+        // takes its table with it.
+        self.store.data_mut().table.delete(batch).map_err(wasmtime::Error::from)?;
+        Ok(answer?.0)
+    }
+
+    /// Lets it hand on what it holds back.
+    pub(super) async fn flush(&mut self) -> Result<Result<(), GuestError>, Failure> {
+        let Some(lifecycle) = self.exports.lifecycle else { return Ok(Ok(())) };
+        arm(&mut self.store, &self.setup);
+        Ok(lifecycle.flush.call_async(&mut self.store, ()).await?.0)
+    }
+
+    /// Whether it has grown so large that the next call might not fit.
+    pub(super) fn is_full(&self) -> bool {
+        let held = self.setup.status.memory.now.load(Ordering::Relaxed);
+        held > self.setup.limits.memory / HIGH_WATER.1 * HIGH_WATER.0
+    }
+}
+
+/// Gives a call its compute and forgets what the one before left behind.
+fn arm(store: &mut Store<State>, setup: &Setup) {
+    setup.stderr.clear();
+    setup.status.memory.refused.store(0, Ordering::Relaxed);
+    store.data_mut().compute = Compute::of(setup.limits.cpu_per_call);
+    store.set_epoch_deadline(1);
+}

@@ -1,0 +1,273 @@
+//! What an operator says of a plugin: pin, settings, grants and limits.
+//!
+//! Invariant: nothing is granted that is not written here, and no setting is ever shown: `config` may hold secrets.
+
+use serde::{Deserialize, Deserializer, de};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The least a plugin can do anything in: below it not even an empty Rust guest starts.
+const LEAST_MEMORY: u64 = 1 << 20;
+/// A core memory of 32 bits has no more.
+const MOST_MEMORY: u64 = 4 << 30;
+
+/// The section of a publisher with `type = "wasm"`, beside the keys that every publisher has.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct WasmConfig {
+    /// The plugin's name: the file `NAME.wasm` in the plugin directory.
+    pub plugin: Option<String>,
+    /// The digest that the file must have, in hexadecimal.
+    pub sha256: Option<String>,
+    /// What the plugin reads through its `config` interface.
+    pub config: serde_json::Map<String, serde_json::Value>,
+    /// What of the host it may reach.
+    pub grant: Grant,
+    /// How much it may use.
+    pub limits: Limits,
+}
+
+/// What of the host a plugin may reach; nothing by default.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Grant {
+    /// Directories.
+    pub dirs: Vec<DirGrant>,
+    /// Variables of the host's environment, by name.
+    pub env: Vec<String>,
+}
+
+/// A directory of the host under a name of the guest's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirGrant {
+    /// The directory; a relative path starts at the configuration's directory.
+    pub host: PathBuf,
+    /// What the plugin calls it.
+    pub guest: String,
+    /// Whether the plugin may change what is in it.
+    #[serde(default)]
+    pub write: bool,
+}
+
+/// How much a plugin may use.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of all memories and tables of an instance.
+    #[serde(deserialize_with = "bytes")]
+    pub memory: u64,
+    /// Wall clock of a call, waits in the host and the start of an instance included.
+    #[serde(deserialize_with = "duration")]
+    pub call_timeout: Duration,
+    /// Compute alone of a call.
+    #[serde(deserialize_with = "duration")]
+    pub cpu_per_call: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 128 << 20,
+            call_timeout: Duration::from_secs(10),
+            cpu_per_call: Duration::from_secs(2),
+        }
+    }
+}
+
+impl WasmConfig {
+    /// Checks what the types of the settings do not. Every problem found, as (key, message); the key may be dotted.
+    pub fn validate(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut problem = |key: &str, text: String| problems.push((key.to_owned(), text));
+        if let Some(pin) = &self.sha256
+            && (pin.len() != 64 || !pin.bytes().all(|digit| digit.is_ascii_hexdigit()))
+        {
+            problem("sha256", "must be the file's SHA-256 digest: 64 hexadecimal digits".to_owned());
+        }
+        if !(LEAST_MEMORY..=MOST_MEMORY).contains(&self.limits.memory) {
+            problem("limits.memory", "must be from 1MiB to 4GiB".to_owned());
+        }
+        if self.limits.call_timeout.is_zero() {
+            problem("limits.call_timeout", "must be longer than nothing".to_owned());
+        }
+        if self.limits.cpu_per_call < super::engine::TICK {
+            problem(
+                "limits.cpu_per_call",
+                "must be at least 10ms, which is how finely it is measured".to_owned(),
+            );
+        }
+        for (at, dir) in self.grant.dirs.iter().enumerate() {
+            if dir.guest.is_empty() {
+                problem(
+                    &format!("grant.dirs.{at}.guest"),
+                    "must name what the plugin calls it, such as /out".into(),
+                );
+            }
+        }
+        for (at, name) in self.grant.env.iter().enumerate() {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                problem(&format!("grant.env.{at}"), "must be the name of an environment variable".to_owned());
+            }
+        }
+        problems
+    }
+}
+
+impl fmt::Debug for WasmConfig {
+    /// Names the settings and keeps what they say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WasmConfig")
+            .field("plugin", &self.plugin)
+            .field("sha256", &self.sha256)
+            .field("config", &self.config.keys().collect::<Vec<_>>())
+            .field("grant", &self.grant)
+            .field("limits", &self.limits)
+            .finish()
+    }
+}
+
+/// The settings as a plugin asks for them.
+pub(super) struct Answers {
+    pub(super) all: String,
+    pub(super) one: BTreeMap<String, String>,
+}
+
+impl Answers {
+    pub(super) fn new(config: &serde_json::Map<String, serde_json::Value>) -> Self {
+        let mut one = BTreeMap::new();
+        for (key, value) in config {
+            flatten(key.clone(), value, &mut one);
+        }
+        Self { all: serde_json::Value::Object(config.clone()).to_string(), one }
+    }
+}
+
+/// A table is reachable as a whole, as JSON, and key by key.
+fn flatten(key: String, value: &serde_json::Value, into: &mut BTreeMap<String, String>) {
+    if let serde_json::Value::Object(table) = value {
+        for (inner, value) in table {
+            flatten(format!("{key}.{inner}"), value, into);
+        }
+    }
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    into.insert(key, text);
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text)
+        .map_err(|cause| de::Error::custom(format!("\"{text}\" is not a duration such as \"10s\": {cause}")))
+}
+
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Size {
+        Number(u64),
+        Text(String),
+    }
+    match Size::deserialize(deserializer)? {
+        Size::Number(number) => Ok(number),
+        Size::Text(text) => parse_bytes(&text)
+            .ok_or_else(|| de::Error::custom(format!("\"{text}\" is not a size such as \"128MiB\""))),
+    }
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let unit_at = text.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// A size as people read it.
+pub(super) fn readable(bytes: u64) -> String {
+    for (unit, size) in [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if bytes >= size && bytes.is_multiple_of(size) {
+            return format!("{}{unit}", bytes / size);
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answers, WasmConfig, parse_bytes};
+    use std::time::Duration;
+
+    #[test]
+    fn the_documented_section_is_read() {
+        let config: WasmConfig = toml::from_str(
+            r#"
+            plugin = "ndjson"
+            config = { path = "a", nested = { deep = 3, on = true }, list = [1, 2] }
+            [grant]
+            dirs = [{ host = "out", guest = "/out", write = true }]
+            env = ["REGION"]
+            [limits]
+            memory = "64MiB"
+            call_timeout = "10s"
+            cpu_per_call = "500ms"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.limits.memory, 64 << 20);
+        assert_eq!(config.limits.cpu_per_call, Duration::from_millis(500));
+        assert!(config.grant.dirs[0].write);
+        assert_eq!(config.validate(), []);
+        let answers = Answers::new(&config.config);
+        assert_eq!(answers.one["path"], "a");
+        assert_eq!(answers.one["nested.deep"], "3");
+        assert_eq!(answers.one["nested"], r#"{"deep":3,"on":true}"#);
+        assert_eq!(answers.one["list"], "[1,2]");
+        assert!(answers.all.contains("\"nested\":{\"deep\":3"));
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_refused() {
+        let unknown = toml::from_str::<WasmConfig>("grants = {}").unwrap_err().to_string();
+        assert!(unknown.contains("unknown field `grants`"), "{unknown}");
+        let size = toml::from_str::<WasmConfig>("limits = { memory = \"lots\" }").unwrap_err().to_string();
+        assert!(size.contains("\"lots\" is not a size such as \"128MiB\""), "{size}");
+        let config: WasmConfig =
+            toml::from_str("sha256 = 'abc'\nlimits = { memory = 1, cpu_per_call = '1ms' }").unwrap();
+        let keys: Vec<_> = config.validate().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["sha256", "limits.memory", "limits.cpu_per_call"]);
+    }
+
+    #[test]
+    fn settings_are_not_shown() {
+        let config: WasmConfig = toml::from_str("config = { token = 'hunter2' }").unwrap();
+        let shown = format!("{config:?}");
+        assert!(shown.contains("token") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_bytes("128MiB"), Some(128 << 20));
+        assert_eq!(parse_bytes("1 kB"), Some(1_000));
+        assert_eq!(parse_bytes("7"), Some(7));
+        assert_eq!(parse_bytes("MiB"), None);
+        assert_eq!(parse_bytes("1TiB2"), None);
+        assert_eq!(parse_bytes("99999999999GiB"), None);
+    }
+}

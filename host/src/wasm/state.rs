@@ -1,0 +1,36 @@
+//! What the host keeps for one instance: the data of its `Store`.
+
+use super::limits::{Compute, Memory};
+use super::output::Lines;
+use super::settings::Answers;
+use std::sync::Arc;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+/// How many handles (files, streams, batches) an instance may hold: without a bound it opens files until the host
+/// has no descriptor left.
+const MAX_HANDLES: usize = 256;
+
+/// The data of an instance's `Store`.
+pub(super) struct State {
+    pub(super) table: ResourceTable,
+    pub(super) memory: Memory,
+    pub(super) compute: Compute,
+    pub(super) lines: Arc<Lines>,
+    pub(super) answers: Arc<Answers>,
+    wasi: WasiCtx,
+}
+
+impl State {
+    pub(super) fn new(wasi: WasiCtx, memory: Memory, lines: Arc<Lines>, answers: Arc<Answers>) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        Self { table, memory, compute: Compute::default(), lines, answers, wasi }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
