@@ -15,5 +15,9 @@ pub mod journal;
 
 pub mod delivery;
 pub mod publisher;
+pub mod publishers;
+#[cfg(feature = "wasm")]
+pub mod wasm;
 
 pub mod registry;
+pub mod report;
