@@ -167,7 +167,10 @@ impl Config {
                     "shutdown",
                     "publishers",
                 ];
-                let message = format!("unknown section, {}", suggest(unknown, known));
+                let message = match entry.node.value {
+                    document::Value::Table(_) => format!("unknown section, {}", suggest(unknown, known)),
+                    _ => "no key stands outside of a section, put it under a [SECTION]".to_owned(),
+                };
                 problems.push(source.problem(entry.at, document::join("", unknown), &message));
             }
         }
@@ -229,7 +232,7 @@ impl Config {
 
 /// Reads one of the host's own sections; where something is wrong with it, with defaults.
 fn section<T: Section>(entry: &Entry, source: &Source, problems: &mut Problems) -> T {
-    let outcome = reader::read::<T>(&entry.node, entry.at, &entry.key, Keys::All, source);
+    let outcome = reader::read::<T>(&entry.node, entry.place(), &entry.key, Keys::All, source);
     problems.extend(outcome.problems);
     let section = outcome.value.unwrap_or_default();
     let mut check = Check::new(&entry.node, entry.at, &entry.key, &outcome.skipped, source);

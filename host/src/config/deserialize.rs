@@ -172,8 +172,7 @@ impl<'a> NodeReader<'a> {
         let entries = entries.filter(|entry| !root || self.reading.keys.contain(&entry.key));
         let entries = entries.filter_map(|entry| {
             let path = join(&self.path, &entry.key);
-            let at = if matches!(entry.node.value, Value::Table(_)) { entry.at } else { entry.node.at };
-            let value = NodeReader::new(self.reading, &entry.node, at, path).unless_skipped()?;
+            let value = NodeReader::new(self.reading, &entry.node, entry.place(), path).unless_skipped()?;
             Some((entry.key.as_str(), Some(value)))
         });
         let filled = self.reading.filled(&self.path).into_iter().map(|key| (key, None));

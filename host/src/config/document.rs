@@ -40,6 +40,13 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
+impl Entry {
+    /// Where a problem with the value is shown: a table's place is that of its name.
+    pub(super) fn place(&self) -> Position {
+        if matches!(self.node.value, Value::Table(_)) { self.at } else { self.node.at }
+    }
+}
+
 impl Node {
     pub(super) fn new(value: Value) -> Self {
         Self { at: Position::default(), secret: false, value }
@@ -63,7 +70,7 @@ impl Node {
         for part in key.split('.') {
             let Some(entry) = node.entry(part) else { break };
             node = &entry.node;
-            at = if matches!(node.value, Value::Table(_)) { entry.at } else { node.at };
+            at = entry.place();
         }
         at
     }
@@ -127,7 +134,9 @@ impl Document {
             let at = lines.position(error.span().map_or(text.len(), |span| span.start));
             // One slip makes the parser stumble several times in a line; the first says it best.
             if !found.iter().any(|(other, ..)| other.line == at.line) {
-                found.push((at, String::new(), error.message().to_owned()));
+                let twice = error.message() == "duplicate key";
+                let key = error.span().filter(|_| twice).and_then(|span| text.get(span));
+                found.push((at, key.unwrap_or_default().to_owned(), error.message().to_owned()));
             }
         }
         let mut builder = Builder { lines: &lines, expander: &mut expander, found: &mut found };

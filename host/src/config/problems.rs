@@ -93,7 +93,7 @@ impl Problems {
         if self.0.is_empty() {
             return Ok(());
         }
-        self.0.sort_by_key(|problem| (problem.line, problem.column));
+        self.0.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
         self.0.dedup();
         Err(ConfigError { problems: self.0 })
     }

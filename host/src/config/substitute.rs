@@ -67,8 +67,7 @@ impl<'a> Expander<'a> {
                 "\"${{{reference}}}\" is neither ${{NAME}} nor ${{file:PATH}}, write \"$${{\" for a literal \"${{\""
             ));
         }
-        (self.variables)(reference)
-            .ok_or_else(|| format!("the environment variable {reference} is not set (or not UTF-8), set it"))
+        (self.variables)(reference).ok_or_else(|| format!("the environment variable {reference} is not set"))
     }
 
     fn read(&self, path: &str) -> Result<String, String> {
@@ -132,7 +131,7 @@ mod tests {
     #[test]
     fn what_cannot_be_replaced_is_an_error() {
         for (text, message) in [
-            ("${MISSING}", "the environment variable MISSING is not set (or not UTF-8), set it"),
+            ("${MISSING}", "the environment variable MISSING is not set"),
             ("${TOKEN", "\"${\" without \"}\", write \"$${\" for a literal \"${\""),
             ("${}", "\"${}\" is neither ${NAME} nor ${file:PATH}, write \"$${\" for a literal \"${\""),
             (
