@@ -41,6 +41,21 @@ struct Search {
     dirs: Vec<Dir>,
     #[serde(default, deserialize_with = "units::optional_duration")]
     patience: Option<Duration>,
+    #[serde(default)]
+    level: Level,
+}
+
+/// A type that judges for itself, and quotes what it was given.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+struct Level;
+
+impl TryFrom<String> for Level {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "high" { Ok(Self) } else { Err(format!("{text} is no level, say high")) }
+    }
 }
 
 #[derive(Debug, PartialEq, Deserialize)]

@@ -140,6 +140,13 @@ const WRONG: &[(&str, &str, &str)] = &[
          pressroom.toml:9:11: publishers.a.timeout: expected a duration such as \"10s\", found string \"[redacted]\"",
     ),
     (
+        "what a type says itself, with and without a secret",
+        "[publishers.a]\ntype = 'search'\nurl = 'u'\nindex = 'i'\nlevel = 'low'\n\
+         [publishers.b]\ntype = 'search'\nurl = 'u'\nindex = 'i'\nlevel = '${PIN}'",
+        "pressroom.toml:5:9: publishers.a.level: low is no level, say high\n\
+         pressroom.toml:10:9: publishers.b.level: [redacted] is no level, say high",
+    ),
+    (
         "text that is not TOML, in several places",
         "[journal]\nmax_bytes = = 3\nmax_records = \n[recorder",
         "pressroom.toml:2:13: extra `=`, expected nothing\n\
