@@ -54,7 +54,9 @@ impl Failure {
     fn new(doing: &str, path: &Path, error: &io::Error) -> Self {
         let hold = matches!(
             error.kind(),
-            ErrorKind::PermissionDenied
+            // A file where a directory is to be is said to exist already.
+            ErrorKind::AlreadyExists
+                | ErrorKind::PermissionDenied
                 | ErrorKind::NotFound
                 | ErrorKind::NotADirectory
                 | ErrorKind::IsADirectory
