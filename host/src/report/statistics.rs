@@ -3,7 +3,9 @@
 //! Invariants: folding a record in costs a lookup and a few additions, never an allocation for a known name; names
 //! are bounded in number and length, and what lies beyond is in `other`, counted. Nothing here forgets.
 
-use super::answers::{EventStatistics, OperationStatistics, Quantiles, RetryDistribution, Totals};
+use super::answers::{
+    EventCounts, EventStatistics, OperationCounts, OperationStatistics, Quantiles, RetryDistribution, Totals,
+};
 use crate::record::{EventMetrics, NetworkMetrics, Record, SharedBatch, Status, Text};
 use sketches_ddsketch::{Config, DDSketch};
 use std::collections::hash_map::RandomState;
@@ -157,8 +159,6 @@ impl OperationTally {
         }
     }
 }
-
-pub use super::answers::{EventCounts, OperationCounts};
 
 impl EventCounts {
     fn add(&mut self, event: &EventMetrics) {
