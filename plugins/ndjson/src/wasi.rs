@@ -41,7 +41,7 @@ fn error(code: ErrorCode, what: &str, path: &str) -> PublishError {
     // "No such file or directory, similar to `ENOENT` in POSIX." says enough before its comma.
     let message = code.message();
     let message = message.split_once(',').map_or(message, |(before, _)| before).trim_end_matches('.');
-    let reason = format!("cannot {what} {path}: {}", message.to_lowercase());
+    let reason = format!("cannot {what} {path}: {}", message.to_ascii_lowercase());
     match code {
         ErrorCode::NotPermitted | ErrorCode::Access | ErrorCode::ReadOnly => {
             let dir = path.rsplit_once('/').map_or(path, |(dir, _)| dir);

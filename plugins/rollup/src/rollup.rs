@@ -286,8 +286,8 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// A short hash for short names, several times as fast as the default one. That colliding names can be made on purpose is
-/// bounded by the number of names kept.
+/// A short hash for short names. It does not resist names that were made to collide; what those cost is bounded by the
+/// number of names kept.
 #[derive(Default)]
 pub struct NameHasher(u64);
 

@@ -44,6 +44,11 @@
 //!
 //! The contract behind this crate is `wit/0.1/publisher.wit`.
 
+/// The plugin in `plugins/README.md` compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 mod batch;
 pub mod config;
 mod export;
