@@ -328,7 +328,7 @@ mod tests {
     }
 
     fn exporting(name: &str) -> String {
-        format!(r#"(component (instance $i) (export "{name}" (instance $i)))"#)
+        format!(r#"(component (instance) (export "{name}" (instance 0)))"#)
     }
 
     #[test]

@@ -9,14 +9,14 @@ use super::grants;
 use super::limits::{Compute, ComputeExceeded, Memory, at_tick};
 use super::output::Stdio;
 use super::settings::{Answers, Grant, Limits, readable};
-use super::state::State;
+use super::state::{MAX_HANDLES, State};
 use super::status::Status;
 use crate::record::Rows;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
-use wasmtime::component::{InstancePre, Resource};
+use wasmtime::component::{InstancePre, Resource, ResourceTableError};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
@@ -81,6 +81,8 @@ impl Setup {
         let limits = &self.limits;
         let mut text = if error.is::<ComputeExceeded>() {
             format!("ran past its compute bound of {}", humantime::format_duration(limits.cpu_per_call))
+        } else if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+            format!("holds more than {MAX_HANDLES} handles (files, streams) at once")
         } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
             format!("exited with status {}", exit.0)
         } else {
@@ -90,7 +92,13 @@ impl Setup {
                     let trap = trap.to_string();
                     format!("trapped: {}", trap.strip_prefix("wasm trap: ").unwrap_or(&trap))
                 }
-                None => format!("failed: {}", bindings::cut(error.root_cause().to_string())),
+                None => match error.root_cause().to_string() {
+                    // The type of this one is private to wasmtime; a test holds its words.
+                    cause if cause.contains("fuel allocated for hostcalls") => {
+                        format!("handed over too much in one call, more than {}", readable(MAX_LIFTED as u64))
+                    }
+                    cause => format!("failed: {}", bindings::cut(cause)),
+                },
             }
         };
         let wanted = self.status.memory.refused.load(Ordering::Relaxed);

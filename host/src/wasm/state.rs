@@ -9,7 +9,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 /// How many handles (files, streams, batches) an instance may hold: without a bound it opens files until the host
 /// has no descriptor left.
-const MAX_HANDLES: usize = 256;
+pub(super) const MAX_HANDLES: usize = 256;
 
 /// The data of an instance's `Store`.
 pub(super) struct State {
