@@ -227,7 +227,7 @@ fn setup(
         base_dir: context.base_dir,
         stdout: Stdio::new(lines.clone(), Severity::Info),
         stderr: Stdio::new(lines.clone(), Severity::Warn),
-        status: Arc::new(Status::new(origin, config.limits.memory, memory, lines)),
+        status: Arc::new(Status::new(origin, config.limits.memory.bytes(), memory, lines)),
         limits: config.limits,
         _compiled: compiled,
     }

@@ -3,6 +3,7 @@
 //! Invariant: the compiler sees only a whole component that exports a version of the contract that this host knows,
 //! imports nothing from worlds that it does not, and is built of a bounded number of parts.
 
+use crate::config::units::ByteSize;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::Read;
@@ -151,8 +152,7 @@ fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, LoadError> {
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(max_bytes)).unwrap_or(0));
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > max_bytes {
-        let cause =
-            format!("is larger than {}; strip it (`wasm-tools strip`)", super::settings::readable(max_bytes));
+        let cause = format!("is larger than {}; strip it (`wasm-tools strip`)", ByteSize(max_bytes));
         return Err(LoadError::NotAPlugin { path: path.to_owned(), cause });
     }
     Ok(bytes)
@@ -236,7 +236,7 @@ impl Surface {
         }
         Err(format!(
             "is of another world: it exports {}, not {PUBLISHER}{}; export the world `plugin` of \
-             wit/0.1/publisher.wit",
+             wit/0.1/publisher.wit (a file cut short may show less than it exports)",
             listed(&self.exports),
             VERSIONS.last().copied().unwrap_or_default()
         ))
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(
             refused(&component("(component)")),
             "is of another world: it exports nothing, not pressroom:publisher/publisher@0.1.0; export the world \
-             `plugin` of wit/0.1/publisher.wit"
+             `plugin` of wit/0.1/publisher.wit (a file cut short may show less than it exports)"
         );
         assert!(
             refused(&component(&exporting("wasi:cli/run@0.2.0")))

@@ -8,9 +8,10 @@ use super::bindings::{self, Answer, Exports, GuestError, Indices, MAX_LIFTED, Pu
 use super::grants;
 use super::limits::{Compute, ComputeExceeded, Memory, at_tick};
 use super::output::Stdio;
-use super::settings::{Answers, Grant, Limits, readable};
+use super::settings::{Answers, Grant, Limits};
 use super::state::{MAX_HANDLES, State};
 use super::status::Status;
+use crate::config::units::ByteSize;
 use crate::record::Rows;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -95,7 +96,7 @@ impl Setup {
                 None => match error.root_cause().to_string() {
                     // The type of this one is private to wasmtime; a test holds its words.
                     cause if cause.contains("fuel allocated for hostcalls") => {
-                        format!("handed over too much in one call, more than {}", readable(MAX_LIFTED as u64))
+                        format!("handed over too much in one call, more than {}", ByteSize(MAX_LIFTED as u64))
                     }
                     cause => format!("failed: {}", bindings::cut(cause)),
                 },
@@ -103,7 +104,7 @@ impl Setup {
         };
         let wanted = self.status.memory.refused.load(Ordering::Relaxed);
         if wanted > 0 {
-            let limit = readable(limits.memory);
+            let limit = limits.memory;
             text.push_str(&format!(", having wanted {wanted} bytes of memory where its limit is {limit}"));
         }
         text
@@ -133,7 +134,7 @@ impl Instance {
         let wasi = grants::surroundings(&setup.grant, &setup.base_dir, &setup.stdout, &setup.stderr)
             .map_err(Failure::Grant)?;
         let status = &setup.status;
-        let memory = Memory::new(setup.limits.memory, status.memory.clone());
+        let memory = Memory::new(setup.limits.memory.bytes(), status.memory.clone());
         let state = State::new(wasi, memory, status.lines.clone(), setup.answers.clone());
         let mut store = Store::new(setup.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
@@ -176,7 +177,7 @@ impl Instance {
     /// Whether it has grown so large that the next call might not fit.
     pub(super) fn is_full(&self) -> bool {
         let held = self.setup.status.memory.now.load(Ordering::Relaxed);
-        held > self.setup.limits.memory / HIGH_WATER.1 * HIGH_WATER.0
+        held > self.setup.limits.memory.bytes() / HIGH_WATER.1 * HIGH_WATER.0
     }
 }
 

@@ -141,7 +141,8 @@ pub(super) fn at_tick(
     match compute.left.checked_sub(1) {
         Some(left) => {
             compute.left = left;
-            Ok(UpdateDeadline::Yield(1))
+            // Tokio's own yield lets the runtime look at its timers and sockets before it comes back.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         }
         None => Err(wasmtime::Error::new(ComputeExceeded)),
     }

@@ -167,7 +167,11 @@ impl Stdio {
     pub(super) fn tail(&self) -> String {
         let buffer = self.buffer.lock();
         let bytes: Vec<u8> = buffer.tail.iter().copied().collect();
-        clean(&String::from_utf8_lossy(&bytes).trim().replace('\n', " | "), TAIL * 2)
+        let text = String::from_utf8_lossy(&bytes);
+        // What Rust's runtime adds to every panic tells nobody anything here.
+        let telling =
+            |line: &&str| !line.trim().is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE");
+        clean(&text.lines().filter(telling).collect::<Vec<_>>().join(" | "), TAIL * 2)
     }
 
     /// Forgets what was written: what comes now belongs to another call.
@@ -282,6 +286,8 @@ mod tests {
         stdio.take(b"first\nsec");
         stdio.take(b"ond\nrest");
         assert_eq!(lines.recent(), ["warn: first", "warn: second"]);
+        assert_eq!(stdio.tail(), "first | second | rest");
+        stdio.take(b"\n\nnote: run with `RUST_BACKTRACE=1` to see more\n");
         assert_eq!(stdio.tail(), "first | second | rest");
         stdio.take(&vec![b'y'; 1 << 20]);
         assert_eq!(stdio.tail(), "y".repeat(TAIL));

@@ -2,7 +2,8 @@
 //!
 //! Invariant: nothing is granted that is not written here, and no setting is ever shown: `config` may hold secrets.
 
-use serde::{Deserialize, Deserializer, de};
+use crate::config::units::{self, ByteSize};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -60,20 +61,19 @@ pub struct DirGrant {
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes of all memories and tables of an instance.
-    #[serde(deserialize_with = "bytes")]
-    pub memory: u64,
+    pub memory: ByteSize,
     /// Wall clock of a call, waits in the host and the start of an instance included.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "units::duration")]
     pub call_timeout: Duration,
     /// Compute alone of a call.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "units::duration")]
     pub cpu_per_call: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            memory: 128 << 20,
+            memory: ByteSize::mib(128),
             call_timeout: Duration::from_secs(10),
             cpu_per_call: Duration::from_secs(2),
         }
@@ -90,7 +90,7 @@ impl WasmConfig {
         {
             problem("sha256", "must be the file's SHA-256 digest: 64 hexadecimal digits".to_owned());
         }
-        if !(LEAST_MEMORY..=MOST_MEMORY).contains(&self.limits.memory) {
+        if !(LEAST_MEMORY..=MOST_MEMORY).contains(&self.limits.memory.bytes()) {
             problem("limits.memory", "must be from 1MiB to 4GiB".to_owned());
         }
         if self.limits.call_timeout.is_zero() {
@@ -141,10 +141,27 @@ pub(super) struct Answers {
 impl Answers {
     pub(super) fn new(config: &serde_json::Map<String, serde_json::Value>) -> Self {
         let mut one = BTreeMap::new();
-        for (key, value) in config {
+        let mut all = serde_json::Value::Object(config.clone());
+        dates_as_text(&mut all);
+        for (key, value) in all.as_object().into_iter().flatten() {
             flatten(key.clone(), value, &mut one);
         }
-        Self { all: serde_json::Value::Object(config.clone()).to_string(), one }
+        Self { all: all.to_string(), one }
+    }
+}
+
+/// TOML has dates, JSON has not: the `toml` crate hands one over as a table of this single key.
+fn dates_as_text(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(table) => {
+            if let Some(date) = table.get("$__toml_private_datetime").cloned() {
+                *value = date;
+            } else {
+                table.values_mut().for_each(dates_as_text);
+            }
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(dates_as_text),
+        _ => {}
     }
 }
 
@@ -162,56 +179,9 @@ fn flatten(key: String, value: &serde_json::Value, into: &mut BTreeMap<String, S
     into.insert(key, text);
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|cause| de::Error::custom(format!("\"{text}\" is not a duration such as \"10s\": {cause}")))
-}
-
-fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Size {
-        Number(u64),
-        Text(String),
-    }
-    match Size::deserialize(deserializer)? {
-        Size::Number(number) => Ok(number),
-        Size::Text(text) => parse_bytes(&text)
-            .ok_or_else(|| de::Error::custom(format!("\"{text}\" is not a size such as \"128MiB\""))),
-    }
-}
-
-fn parse_bytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let unit_at = text.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let factor: u64 = match unit.trim() {
-        "" | "B" => 1,
-        "kB" | "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
-}
-
-/// A size as people read it.
-pub(super) fn readable(bytes: u64) -> String {
-    for (unit, size) in [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if bytes >= size && bytes.is_multiple_of(size) {
-            return format!("{}{unit}", bytes / size);
-        }
-    }
-    format!("{bytes} bytes")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Answers, WasmConfig, parse_bytes};
+    use super::{Answers, WasmConfig};
     use std::time::Duration;
 
     #[test]
@@ -219,7 +189,7 @@ mod tests {
         let config: WasmConfig = toml::from_str(
             r#"
             plugin = "ndjson"
-            config = { path = "a", nested = { deep = 3, on = true }, list = [1, 2] }
+            config = { path = "a", nested = { deep = 3, on = true }, list = [1, 2], day = 2026-11-23 }
             [grant]
             dirs = [{ host = "out", guest = "/out", write = true }]
             env = ["REGION"]
@@ -230,7 +200,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!(config.limits.memory, 64 << 20);
+        assert_eq!(config.limits.memory.bytes(), 64 << 20);
         assert_eq!(config.limits.cpu_per_call, Duration::from_millis(500));
         assert!(config.grant.dirs[0].write);
         assert_eq!(config.validate(), []);
@@ -239,6 +209,7 @@ mod tests {
         assert_eq!(answers.one["nested.deep"], "3");
         assert_eq!(answers.one["nested"], r#"{"deep":3,"on":true}"#);
         assert_eq!(answers.one["list"], "[1,2]");
+        assert_eq!(answers.one["day"], "2026-11-23");
         assert!(answers.all.contains("\"nested\":{\"deep\":3"));
     }
 
@@ -247,7 +218,7 @@ mod tests {
         let unknown = toml::from_str::<WasmConfig>("grants = {}").unwrap_err().to_string();
         assert!(unknown.contains("unknown field `grants`"), "{unknown}");
         let size = toml::from_str::<WasmConfig>("limits = { memory = \"lots\" }").unwrap_err().to_string();
-        assert!(size.contains("\"lots\" is not a size such as \"128MiB\""), "{size}");
+        assert!(size.contains("expected a size such as"), "{size}");
         let config: WasmConfig =
             toml::from_str("sha256 = 'abc'\nlimits = { memory = 1, cpu_per_call = '1ms' }").unwrap();
         let keys: Vec<_> = config.validate().into_iter().map(|(key, _)| key).collect();
@@ -259,15 +230,5 @@ mod tests {
         let config: WasmConfig = toml::from_str("config = { token = 'hunter2' }").unwrap();
         let shown = format!("{config:?}");
         assert!(shown.contains("token") && !shown.contains("hunter2"), "{shown}");
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(parse_bytes("128MiB"), Some(128 << 20));
-        assert_eq!(parse_bytes("1 kB"), Some(1_000));
-        assert_eq!(parse_bytes("7"), Some(7));
-        assert_eq!(parse_bytes("MiB"), None);
-        assert_eq!(parse_bytes("1TiB2"), None);
-        assert_eq!(parse_bytes("99999999999GiB"), None);
     }
 }

@@ -74,7 +74,7 @@ async fn it_eats_memory_and_stack() {
     let peak = plugin.count("memory_peak_bytes");
     assert!(peak > 0 && peak <= 16 << 20, "{peak}");
     plugin.fails("trapped: wasm `unreachable`").await;
-    every_call_fails("stack-overflow", "stack").await;
+    every_call_fails("stack-overflow", "overflowed its stack").await;
 }
 
 #[tokio::test]
