@@ -8,8 +8,8 @@
 //! stack, handles, log lines and results are bounded; it reaches nothing that its section does not grant; and after
 //! anything but an orderly answer its instance is discarded. Nothing outside of this room knows `wasmtime`.
 //!
-//! The way of a file: [`component`] (what is it?) → [`cache`] (compiled before?) → [`bindings`] (does it fit?) →
-//! [`instance`] (one that lives) → [`supervisor`] (one that is replaced when it fails).
+//! The way of a file: `component` (what is it?) → `cache` (compiled before?) → `bindings` (does it fit?) →
+//! `instance` (one that lives) → `supervisor` (one that is replaced when it fails).
 
 mod batches;
 mod bindings;
