@@ -1,0 +1,261 @@
+//! A span becomes a record, by OpenTelemetry's semantic conventions. `MAPPING.md` beside `ingest` tells it to people.
+//!
+//! Invariant: what a field of the record says is not said again by an attribute; everything else of the span's own
+//! attributes is kept. The same span, sent again, is the same record.
+
+use super::{Record, Span};
+use crate::ingest::{MAX_ERROR, MAX_NAME, cut, id_bytes};
+use crate::record::{Attributes, EventMetrics, NetworkMetrics, Status, Text, Timestamp, Value};
+use uuid::Uuid;
+
+const CLIENT: u64 = 3;
+const ERROR: u64 = 2;
+
+const ADDRESS: &[&str] = &["server.address", "net.peer.name", "network.peer.address"];
+const PORT: &[&str] = &["server.port", "net.peer.port", "network.peer.port"];
+const OPERATION: &[&str] =
+    &["http.request.method", "http.method", "rpc.method", "db.operation.name", "db.operation"];
+const SENT: &[&str] = &["http.request.body.size", "http.request.size", "http.request_content_length"];
+const RECEIVED: &[&str] = &["http.response.body.size", "http.response.size", "http.response_content_length"];
+const RETRIES: &[&str] =
+    &["http.request.resend_count", "http.resend_count", "http.retry_count", "retry.count"];
+const EXCEPTION: &[&str] = &["exception.type", "exception.message", "exception.stacktrace"];
+pub(super) const DROPPED: &str = "otel.dropped_attributes_count";
+
+/// Of the resource: everything about the service, and where it runs.
+const OF_RESOURCE: &[&str] = &[
+    "deployment.environment.name",
+    "deployment.environment",
+    "host.name",
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "cloud.region",
+];
+
+/// What of a resource goes into its records.
+pub(super) struct Resource {
+    kept: Attributes,
+    task_id: Option<Value>,
+    pipeline_id: Option<Value>,
+    process_id: Option<u32>,
+}
+
+impl Resource {
+    pub(super) fn new(mut attributes: Attributes) -> Self {
+        Self {
+            task_id: attributes.remove("task.id"),
+            pipeline_id: attributes.remove("pipeline.id"),
+            process_id: take_number(&mut attributes, &["process.pid"]),
+            kept: attributes
+                .iter()
+                .filter(|(key, _)| key.starts_with("service.") || OF_RESOURCE.contains(key))
+                .map(|(key, value)| (key, value.clone()))
+                .collect(),
+        }
+    }
+}
+
+/// The record that a span is.
+///
+/// # Errors
+///
+/// It is none; the reason continues a sentence that begins with the span.
+pub(super) fn record(span: Span, resource: &Resource) -> Result<Record, String> {
+    let trace = id::<16>(&span.trace_id).ok_or("has no valid trace id")?;
+    let own = id::<8>(&span.span_id).ok_or("has no valid span id")?;
+    if span.start == 0 {
+        return Err("has no start time".to_owned());
+    }
+    if span.end == 0 {
+        return Err("has not ended; only finished spans are taken".to_owned());
+    }
+    let (start, end) = (Timestamp::from_nanos(span.start), Timestamp::from_nanos(span.end));
+    let mut attributes = span.attributes.known;
+
+    let id = given_id(&mut attributes).unwrap_or_else(|| span_uuid(start, trace, own));
+    let task_id = identifier("task.id", &mut attributes, resource.task_id.as_ref())?;
+    let task_id = task_id.unwrap_or_else(|| hex(&span.trace_id));
+    let pipeline_id = identifier("pipeline.id", &mut attributes, resource.pipeline_id.as_ref())?;
+    let process_id = take_number(&mut attributes, &["process.pid"]).or(resource.process_id);
+    let failure = (span.status == ERROR).then(|| failure(&span.message, &span.exception, &attributes));
+    let name = if span.name.is_empty() { "unknown" } else { cut(&span.name, MAX_NAME) };
+
+    let host = if span.kind == CLIENT { take_text(&mut attributes, ADDRESS) } else { None };
+    let mut record = if let Some(host) = host {
+        let operation = operation(&attributes).unwrap_or_else(|| name.into());
+        if operation != name {
+            set_default(&mut attributes, "span.name", name);
+        }
+        // A network operation has no field for these.
+        if let Some(pipeline) = pipeline_id {
+            set_default(&mut attributes, "pipeline.id", pipeline.as_str());
+        }
+        if let Some(process) = process_id {
+            set_default(&mut attributes, "process.pid", process);
+        }
+        let port = take_number(&mut attributes, PORT).unwrap_or(0);
+        Record::Operation(NetworkMetrics {
+            end_time: Some(end),
+            bytes_sent: take_number(&mut attributes, SENT).unwrap_or(0),
+            bytes_received: take_number(&mut attributes, RECEIVED).unwrap_or(0),
+            error: failure,
+            ..NetworkMetrics::started(id, task_id, operation, cut(&host, MAX_NAME), port, start)
+        })
+    } else {
+        if let Some(kind) = kind(span.kind) {
+            set_default(&mut attributes, "span.kind", kind);
+        }
+        let status = status(&mut attributes, failure.is_some())?;
+        Record::Event(EventMetrics {
+            pipeline_id,
+            process_id,
+            end_time: Some(end),
+            status,
+            error: failure,
+            retry_count: take_number(&mut attributes, RETRIES).unwrap_or(0),
+            ..EventMetrics::started(id, name, task_id, start)
+        })
+    };
+
+    let has_parent = self::id::<8>(&span.parent_span_id).is_some();
+    let mut kept = resource.kept.clone();
+    for (key, value) in attributes.iter() {
+        kept.insert(key, value.clone());
+    }
+    for key in EXCEPTION {
+        if let Some(value) = span.exception.get(key) {
+            kept.insert(*key, value.clone());
+        }
+    }
+    kept.insert("trace_id", hex(&span.trace_id).as_str());
+    kept.insert("span_id", hex(&span.span_id).as_str());
+    if has_parent {
+        kept.insert("parent_span_id", hex(&span.parent_span_id).as_str());
+    }
+    let dropped = span.attributes.dropped.saturating_add(span.attributes.omitted as u64);
+    if dropped > 0 {
+        kept.insert(DROPPED, i64::try_from(dropped).unwrap_or(i64::MAX));
+    }
+    match &mut record {
+        Record::Event(event) => event.attributes = kept,
+        Record::Operation(operation) => operation.attributes = kept,
+    }
+    Ok(record)
+}
+
+/// `N` bytes, not all of them zero.
+fn id<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    let id: [u8; N] = bytes.try_into().ok()?;
+    id.iter().any(|byte| *byte != 0).then_some(id)
+}
+
+fn hex(bytes: &[u8]) -> Text {
+    let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// Start time, then a hash of trace and span id. It must never change: a second try may reach another version.
+fn span_uuid(start: Timestamp, trace: [u8; 16], span: [u8; 8]) -> Uuid {
+    let trace = u128::from_be_bytes(trace);
+    let mut hash = 0;
+    #[allow(clippy::cast_possible_truncation)] // Halves are what is meant.
+    for part in [(trace >> 64) as u64, trace as u64, u64::from_be_bytes(span)] {
+        // The finalizer of SplitMix64: every bit of the outcome depends on every bit of what went in.
+        let mut mixed: u64 = (hash ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        hash = mixed ^ (mixed >> 31);
+    }
+    uuid::Builder::from_custom_bytes(id_bytes(start, hash)).into_uuid()
+}
+
+/// A record that was sent out as a span and comes back is the record that it was.
+fn given_id(attributes: &mut Attributes) -> Option<Uuid> {
+    let id = Uuid::try_parse(&attributes.get("pressroom.id")?.as_text()).ok()?;
+    attributes.remove("pressroom.id");
+    Some(id)
+}
+
+fn identifier(
+    key: &str,
+    attributes: &mut Attributes,
+    of_resource: Option<&Value>,
+) -> Result<Option<Text>, String> {
+    let own = attributes.remove(key);
+    let Some(value) = own.as_ref().or(of_resource) else { return Ok(None) };
+    let text = value.as_text();
+    if text.len() > MAX_NAME {
+        return Err(format!("has a {key} that is longer than {MAX_NAME} bytes"));
+    }
+    Ok((!text.is_empty()).then(|| Text::from(text)))
+}
+
+fn operation(attributes: &Attributes) -> Option<Text> {
+    let known = OPERATION.iter().filter_map(|key| attributes.get(key));
+    // `_OTHER` is what the conventions call a method that they do not know.
+    let text = known.map(Value::as_text).find(|text| !text.is_empty() && text != "_OTHER")?;
+    Some(cut(&text, MAX_NAME).into())
+}
+
+fn failure(message: &str, exception: &Attributes, attributes: &Attributes) -> Text {
+    let said = [exception.get("exception.message"), attributes.get("exception.message")];
+    let typed = [attributes.get("error.type"), exception.get("exception.type")];
+    let found = said.into_iter().chain(typed).flatten().map(Value::as_text).find(|text| !text.is_empty());
+    match (message, &found) {
+        ("", Some(text)) => cut(text, MAX_ERROR).into(),
+        ("", None) => "error".into(),
+        (message, _) => cut(message, MAX_ERROR).into(),
+    }
+}
+
+/// Failed or completed; cancelled only where a pressroom says so.
+fn status(attributes: &mut Attributes, failed: bool) -> Result<Status, String> {
+    if failed {
+        return Ok(Status::Failed);
+    }
+    let said = attributes.get("pressroom.status").map(|status| status.as_text().into_owned());
+    match said.as_deref() {
+        Some("pending") => Err("has not ended; only finished spans are taken".to_owned()),
+        Some("cancelled") => {
+            attributes.remove("pressroom.status");
+            Ok(Status::Cancelled)
+        }
+        _ => Ok(Status::Completed),
+    }
+}
+
+fn kind(kind: u64) -> Option<&'static str> {
+    match kind {
+        2 => Some("server"),
+        CLIENT => Some("client"),
+        4 => Some("producer"),
+        5 => Some("consumer"),
+        _ => None,
+    }
+}
+
+fn set_default(attributes: &mut Attributes, key: &str, value: impl Into<Value>) {
+    if attributes.get(key).is_none() {
+        attributes.insert(key, value);
+    }
+}
+
+/// Takes the first of `keys` that is a whole number that fits; what does not stays an attribute.
+fn take_number<N: TryFrom<i64>>(attributes: &mut Attributes, keys: &[&str]) -> Option<N> {
+    let (key, number) = keys.iter().find_map(|key| {
+        let whole = match attributes.get(key)? {
+            Value::Integer(integer) => *integer,
+            Value::Text(text) => text.parse().ok()?,
+            _ => return None,
+        };
+        (whole >= 0).then_some((key, N::try_from(whole).ok()?))
+    })?;
+    attributes.remove(key);
+    Some(number)
+}
+
+/// Takes the first of `keys` that says something.
+fn take_text(attributes: &mut Attributes, keys: &[&str]) -> Option<Text> {
+    let key = keys.iter().find(|key| attributes.get(key).is_some_and(|value| !value.as_text().is_empty()))?;
+    attributes.remove(key).map(|value| Text::from(value.as_text()))
+}
