@@ -6,6 +6,7 @@
 //!
 //! How spans become records is told in `MAPPING.md` beside this file.
 
+pub mod body;
 pub mod json;
 pub mod otlp;
 mod raw;

@@ -1,0 +1,204 @@
+//! Receives a request's body: bounded in size, in time, and together with all the others; gunzipped if it came so.
+//!
+//! Invariant: no request makes the host hold more than its bounds, and all of them together no more than
+//! [`Memory`] allows, whatever their headers say.
+
+use axum::body::{Body, HttpBody};
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use flate2::bufread::MultiGzDecoder;
+use http_body_util::BodyExt;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What one body may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes as received.
+    pub received: usize,
+    /// Bytes when decompressed.
+    pub decompressed: usize,
+    /// Until the next part of it.
+    pub idle: Duration,
+    /// Until the end of it.
+    pub total: Duration,
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// When it may be worth another try.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// A refusal that another try will not change.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), retry_after: None }
+    }
+
+    /// A refusal for now.
+    pub fn for_now(status: StatusCode, message: impl Into<String>, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..Self::new(status, message) }
+    }
+}
+
+/// The bytes of all bodies that are being received or decoded, and their bound.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    held: Arc<AtomicUsize>,
+    most: usize,
+}
+
+impl Memory {
+    /// Room for `most` bytes.
+    pub fn new(most: usize) -> Self {
+        Self { held: Arc::default(), most }
+    }
+
+    fn hold(&self) -> Held {
+        Held { memory: self.clone(), bytes: 0 }
+    }
+}
+
+/// A part of [`Memory`], given back when it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    memory: Memory,
+    bytes: usize,
+}
+
+impl Held {
+    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let before = self.memory.held.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        if before.saturating_add(bytes) > self.memory.most {
+            let message = "too much is being received at once; send again";
+            return Err(Refusal::for_now(StatusCode::SERVICE_UNAVAILABLE, message, Duration::from_secs(1)));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A body as it was received.
+#[derive(Debug)]
+pub struct Received {
+    bytes: Bytes,
+    gzip: bool,
+    held: Held,
+}
+
+/// Receives a body.
+///
+/// # Errors
+///
+/// It is too large, too slow, compressed in a way that is not known, or the sender went away.
+pub async fn receive(
+    headers: &HeaderMap,
+    body: Body,
+    bounds: Bounds,
+    memory: &Memory,
+) -> Result<Received, Refusal> {
+    let gzip = gzip(headers)?;
+    let too_large = || {
+        let message =
+            format!("the body is larger than {} bytes; send it in several requests", bounds.received);
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    if body.size_hint().lower() > bounds.received as u64 {
+        return Err(too_large());
+    }
+    let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
+    let deadline = Instant::now() + bounds.total;
+    let mut body = std::pin::pin!(body);
+    let mut held = memory.hold();
+    let mut bytes = BytesMut::new();
+    loop {
+        let by = deadline.min(Instant::now() + bounds.idle);
+        let frame = match tokio::time::timeout_at(by, body.frame()).await.map_err(|_| slow())? {
+            None => break,
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                let message = format!("the body could not be received: {error}");
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
+            }
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > bounds.received {
+            return Err(too_large());
+        }
+        held.grow(data.len())?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Received { bytes: bytes.freeze(), gzip, held })
+}
+
+fn gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
+    let mut gzip = false;
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        match value.as_bytes().trim_ascii() {
+            b"" => {}
+            encoding if encoding.eq_ignore_ascii_case(b"identity") => {}
+            encoding if encoding.eq_ignore_ascii_case(b"gzip") && !gzip => gzip = true,
+            other => {
+                let other = String::from_utf8_lossy(other.get(..32).unwrap_or(other)).into_owned();
+                let message = format!("content-encoding {other:?} is not supported; send gzip or none");
+                return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+            }
+        }
+    }
+    Ok(gzip)
+}
+
+impl Received {
+    /// Whether it takes long enough to decode that other requests would notice.
+    pub fn is_large(&self) -> bool {
+        self.bytes.len() > if self.gzip { 16 << 10 } else { 256 << 10 }
+    }
+
+    /// Hands the decompressed body to `decode`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be decompressed within `most` bytes, or `decode` says so.
+    pub fn decode<T>(
+        mut self,
+        most: usize,
+        decode: impl FnOnce(&[u8]) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        if !self.gzip {
+            return decode(&self.bytes);
+        }
+        let mut out = Vec::new();
+        let mut decoder = MultiGzDecoder::new(&*self.bytes);
+        loop {
+            // In steps, so that a small body that claims to be a large one takes what it is.
+            let step = out.len().clamp(64 << 10, 4 << 20);
+            self.held.grow(step)?;
+            let read = (&mut decoder).take(step as u64).read_to_end(&mut out).map_err(|error| {
+                Refusal::new(StatusCode::BAD_REQUEST, format!("the body is not gzip: {error}"))
+            })?;
+            if out.len() > most {
+                let message = format!("the body is larger than {most} bytes when it is decompressed");
+                return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+            }
+            if read < step {
+                break;
+            }
+        }
+        decode(&out)
+    }
+}

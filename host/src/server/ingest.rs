@@ -1,0 +1,247 @@
+//! `POST /v1/records` and `POST /v1/traces`: receive, decode, hand over, answer.
+
+use super::counts::From as Door;
+use super::{Shared, answer, with_body};
+use crate::ingest::body::{Received, Refusal, receive};
+use crate::ingest::json::{Layout, Message, Refusals, Step};
+use crate::ingest::otlp::{self, Encoding};
+use crate::ingest::{MAX_PROBLEMS, Problem, Unreadable, json};
+use crate::journal::Refused;
+use crate::record::Batch;
+use crate::recorder::{EventKey, Outcome, Recorder};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::time::Duration;
+
+/// What became of a body of records.
+#[derive(Default, Serialize)]
+struct Answer {
+    accepted: usize,
+    refused: usize,
+    errors: Vec<Problem>,
+    /// How many were refused beyond those that are told.
+    #[serde(skip_serializing_if = "is_zero")]
+    more_errors: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// `POST /v1/records`.
+pub(super) async fn records(State(shared): State<Shared>, request: Request) -> Response {
+    let taken = take_records(&shared, request).await;
+    match &taken {
+        Ok((accepted, refused)) => shared.counts.answered(Door::Records, *accepted, refused.count),
+        Err(_) => shared.counts.refused(Door::Records),
+    }
+    match taken {
+        Ok((accepted, refused)) => {
+            let status =
+                if accepted == 0 && refused.count > 0 { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+            let more_errors = refused.count - refused.problems.len();
+            let (refused, errors) = (refused.count, refused.problems);
+            (status, Json(Answer { accepted, refused, errors, more_errors })).into_response()
+        }
+        Err(Failure::Unreadable(Unreadable::Malformed { line, message })) => {
+            let errors = vec![Problem { row: None, line, field: None, message }];
+            (StatusCode::BAD_REQUEST, Json(Answer { errors, ..Answer::default() })).into_response()
+        }
+        Err(failure) => answer(&failure.into()),
+    }
+}
+
+async fn take_records(shared: &Shared, request: Request) -> Result<(usize, Refusals), Failure> {
+    let layout = match content_type(request.headers()).as_str() {
+        "application/json" => Layout::Json,
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Layout::Lines,
+        other => return Err(unsupported(other, "application/json or application/x-ndjson").into()),
+    };
+    let received = take(shared, request).await?;
+    let mut decoded = decode(shared, received, move |body| json::decode(body, layout)).await?;
+    // What of it is a record comes first, so that a refusal leaves nothing half done.
+    let mut accepted = decoded.batch.len();
+    hand_over(shared, &mut decoded.batch).await?;
+    for message in &decoded.messages {
+        if follow(&shared.services.recorder, message) {
+            accepted += 1;
+        } else {
+            decoded.refused.add(|| unmatched(message));
+        }
+    }
+    if decoded.refused.problems.len() < MAX_PROBLEMS {
+        decoded.refused.problems.sort_by_key(|problem| problem.row);
+    }
+    Ok((accepted, decoded.refused))
+}
+
+/// Tells the recorder. False if there is no such event.
+fn follow(recorder: &Recorder, message: &Message) -> bool {
+    let key = EventKey::new(&message.event_name, &message.task_id);
+    let key = match &message.pipeline_id {
+        Some(pipeline) => key.pipeline(pipeline),
+        None => key,
+    };
+    match &message.step {
+        Step::Start => {
+            // False says that an earlier execution was closed for this one, which has started nonetheless.
+            recorder.start_event(key);
+            true
+        }
+        Step::Retry => recorder.record_retry(key),
+        Step::Complete => recorder.end_event(key, Outcome::Completed),
+        Step::Fail(error) => recorder.end_event(key, Outcome::Failed(error.as_deref().unwrap_or("error"))),
+        Step::Cancel => recorder.end_event(key, Outcome::Cancelled),
+    }
+}
+
+fn unmatched(message: &Message) -> Problem {
+    let event = format!("event {:?} of task {:?}", message.event_name, message.task_id);
+    let pipeline =
+        message.pipeline_id.as_ref().map_or(String::new(), |name| format!(" in pipeline {name:?}"));
+    Problem {
+        row: Some(message.row),
+        line: Some(message.line),
+        field: None,
+        message: format!("{event}{pipeline} is not open: it was not started, or it has ended"),
+    }
+}
+
+/// `POST /v1/traces`.
+pub(super) async fn traces(State(shared): State<Shared>, request: Request) -> Response {
+    let (encoding, content_type) = match content_type(request.headers()).as_str() {
+        "application/x-protobuf" | "application/protobuf" => (Encoding::Protobuf, "application/x-protobuf"),
+        "application/json" => (Encoding::Json, "application/json"),
+        other => {
+            shared.counts.refused(Door::Traces);
+            return answer(&unsupported(other, "application/x-protobuf or application/json"));
+        }
+    };
+    match take_traces(&shared, request, encoding).await {
+        Ok((accepted, omitted)) => {
+            shared.counts.answered(Door::Traces, accepted, omitted.spans);
+            ([(header::CONTENT_TYPE, content_type)], otlp::response(encoding, &omitted)).into_response()
+        }
+        Err(failure) => {
+            shared.counts.refused(Door::Traces);
+            let refusal = Refusal::from(failure);
+            let body = otlp::refusal(encoding, code(refusal.status), &refusal.message);
+            with_body(&refusal, content_type, body)
+        }
+    }
+}
+
+async fn take_traces(
+    shared: &Shared,
+    request: Request,
+    encoding: Encoding,
+) -> Result<(usize, otlp::Omitted), Failure> {
+    let received = take(shared, request).await?;
+    let mut decoded = decode(shared, received, move |body| otlp::decode(body, encoding)).await?;
+    let accepted = decoded.batch.len();
+    hand_over(shared, &mut decoded.batch).await?;
+    Ok((accepted, decoded.omitted))
+}
+
+/// gRPC's code for an answer that did not take a request.
+fn code(status: StatusCode) -> i32 {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => 8,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => 12,
+        StatusCode::SERVICE_UNAVAILABLE => 14,
+        StatusCode::REQUEST_TIMEOUT => 4,
+        _ => 3,
+    }
+}
+
+/// Why nothing of a request was taken.
+enum Failure {
+    Unreadable(Unreadable),
+    Refusal(Refusal),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refusal(refusal) => refusal,
+            Failure::Unreadable(Unreadable::Malformed { message, .. }) => {
+                Self::new(StatusCode::BAD_REQUEST, message)
+            }
+            Failure::Unreadable(too_many @ Unreadable::TooMany) => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, too_many.to_string())
+            }
+        }
+    }
+}
+
+/// The media type, without its parameters.
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn unsupported(given: &str, wanted: &str) -> Refusal {
+    let given = given.get(..64).unwrap_or(given);
+    let message = format!("content-type {given:?} is not taken here; send {wanted}");
+    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+}
+
+async fn take(shared: &Shared, request: Request) -> Result<Received, Refusal> {
+    let (parts, body): (_, Body) = request.into_parts();
+    receive(&parts.headers, body, shared.bounds, &shared.memory).await
+}
+
+/// Decodes a body, away from the runtime's threads if it takes long.
+async fn decode<T: Send + 'static>(
+    shared: &Shared,
+    received: Received,
+    decode: impl FnOnce(&[u8]) -> Result<T, Unreadable> + Send + 'static,
+) -> Result<T, Failure> {
+    let most = shared.bounds.decompressed;
+    let large = received.is_large();
+    let work = move || {
+        let decoded = received.decode(most, |body| Ok(decode(body)));
+        decoded.map_err(Failure::Refusal)?.map_err(Failure::Unreadable)
+    };
+    if !large {
+        return work();
+    }
+    let unavailable = |_| {
+        let message = "the host is shutting down";
+        Refusal::for_now(StatusCode::SERVICE_UNAVAILABLE, message, Duration::from_secs(5))
+    };
+    let permit = shared.decoding.clone().acquire_owned().await.map_err(|_| unavailable(()))?;
+    let work = move || {
+        // Held to the end of the work, whether anyone waits for it still or not.
+        let _permit = permit;
+        work()
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::error!(%error, "decoding a request failed");
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be decoded").into())
+        }
+    }
+}
+
+async fn hand_over(shared: &Shared, batch: &mut Batch) -> Result<(), Refusal> {
+    shared.services.collector.accept(batch).await.map_err(|refused| {
+        let (status, seconds) = match refused {
+            Refused::Full { .. } => (StatusCode::TOO_MANY_REQUESTS, 1),
+            Refused::Closed => (StatusCode::SERVICE_UNAVAILABLE, 5),
+        };
+        Refusal::for_now(status, format!("nothing was taken: {refused}"), Duration::from_secs(seconds))
+    })
+}
