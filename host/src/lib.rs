@@ -21,3 +21,8 @@ pub mod wasm;
 
 pub mod registry;
 pub mod report;
+
+#[cfg(feature = "server")]
+pub mod ingest;
+#[cfg(feature = "server")]
+pub mod server;
