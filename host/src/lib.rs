@@ -26,3 +26,6 @@ pub mod report;
 pub mod ingest;
 #[cfg(feature = "server")]
 pub mod server;
+
+pub mod host;
+pub mod watch;

@@ -1,0 +1,319 @@
+//! The host: everything wired together. Start-up, reload, shutdown.
+//!
+//! Invariant: the only place where rooms that do not know each other are brought together. It decides nothing about a
+//! record; what it decides is the order of beginning and end: nothing is accepted before every publisher that must run
+//! has a cursor, and nothing is drained before everything accepted is in the journal.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> anyhow::Result<()> {
+//! use pressroom::host::Host;
+//!
+//! let host = Host::builder().start().await?;
+//! let recorder = host.recorder();
+//! recorder.event("resize").task("42").start().fail("disk full");
+//! assert_eq!(host.report().failed_events().rows.len(), 1);
+//! host.shutdown(std::time::Duration::from_secs(1)).await;
+//! # Ok(()) }
+//! ```
+
+mod builder;
+mod catalog;
+mod desired;
+mod plugins;
+mod vitals;
+
+#[cfg(test)]
+mod tests;
+
+pub use builder::{HostBuilder, StartError};
+pub use desired::{Checked, CheckedPublisher, PluginReport, check};
+
+use crate::collector::Collector;
+use crate::config::{Config, ConfigError};
+use crate::delivery::PublisherStatus;
+use crate::journal::{Books, Journal};
+use crate::recorder::Recorder;
+use crate::registry::{Account, Applied, Registry};
+use crate::report::{Pending, Reports};
+use crate::watch::{Changes, Watch};
+use desired::Planner;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// A running host. Cheap to clone: a handle. It runs until [`Host::shutdown`], or until the last handle is dropped,
+/// and then what was not published is lost.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+struct Inner {
+    config: Mutex<Arc<Config>>,
+    config_file: Option<PathBuf>,
+    planner: Planner,
+    journal: Journal,
+    collector: Collector,
+    recorder: Recorder,
+    reports: Reports,
+    registry: Arc<Registry>,
+    server_addr: Option<SocketAddr>,
+    /// One reload at a time; none once the end has begun.
+    reloading: tokio::sync::Mutex<bool>,
+    /// Why the last reload was refused, if it was.
+    refused: Mutex<Option<String>>,
+    stop: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Why a running host keeps its old configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The host was started without a configuration file.
+    #[error("the host was started without a configuration file, there is nothing to read again")]
+    NoFile,
+    /// Something is wrong in the file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Something changed that a running host cannot take over.
+    #[error("{} cannot change while the host runs: restart it, or take the change back", .0.join(", "))]
+    NeedsRestart(Vec<String>),
+    /// The host is shutting down.
+    #[error("the host is shutting down")]
+    Closing,
+}
+
+/// How everything ended.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Closing {
+    /// The final books of every publisher that ever ran, the removed ones included.
+    pub publishers: Vec<Account>,
+    /// Unfinished records that were closed as cancelled.
+    pub cancelled: usize,
+    /// Records that were finished and never accepted, since the start.
+    pub never_accepted: u64,
+}
+
+impl Closing {
+    /// Records that were accepted and neither published nor set aside, over all publishers.
+    pub fn dropped(&self) -> u64 {
+        self.publishers.iter().map(|account| account.books.dropped.total()).sum()
+    }
+
+    /// Whether every publisher's books balance.
+    pub fn balanced(&self) -> bool {
+        self.publishers.iter().all(|account| Books::balance(&account.books))
+    }
+}
+
+impl Host {
+    /// A host that has not started. Without a configuration it has no server, no plugin directory and no publishers
+    /// but those it is given.
+    pub fn builder() -> HostBuilder {
+        HostBuilder::default()
+    }
+
+    /// A handle for code under observation.
+    pub fn recorder(&self) -> Recorder {
+        self.0.recorder.clone()
+    }
+
+    /// Answers questions. What has been recorded until now is in the answers.
+    pub fn report(&self) -> Reports {
+        self.0.collector.collect();
+        self.0.reports.clone()
+    }
+
+    /// How every publisher stands.
+    pub fn publishers(&self) -> Vec<PublisherStatus> {
+        self.0.publishers()
+    }
+
+    /// What lies in the plugin directory, and what became of it.
+    pub fn plugins(&self) -> Vec<PluginReport> {
+        self.0.planner.plugin_reports(&self.0.publishers())
+    }
+
+    /// The host's own metrics, in the text exposition format.
+    pub fn metrics(&self) -> String {
+        self.0.planner.metrics()
+    }
+
+    /// Where the host's own HTTP listens.
+    pub fn server_addr(&self) -> Option<SocketAddr> {
+        self.0.server_addr
+    }
+
+    /// Why the configuration's file, as it is now, is not in force; `None` if it is.
+    pub fn refused(&self) -> Option<String> {
+        self.0.refused.lock().clone()
+    }
+
+    /// The configuration that is in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.0.config.lock().clone()
+    }
+
+    /// Reads the configuration and the plugin directory again and applies the difference.
+    ///
+    /// # Errors
+    ///
+    /// The new configuration cannot be used: the old one stays in force, and nothing is touched.
+    pub async fn reload(&self) -> Result<Applied, ReloadError> {
+        self.0.reload(Changes { config: true, plugins: true }).await
+    }
+
+    /// Ends the host: no more records are taken, unfinished ones are closed as cancelled, publishers deliver what is
+    /// left until `patience` is over. Says what became of everything.
+    pub async fn shutdown(&self, patience: Duration) -> Closing {
+        let deadline = Instant::now() + patience;
+        let rest = || deadline.saturating_duration_since(Instant::now());
+        self.0.stop.send_replace(true);
+        // A reload that is under way ends first; none begins after this.
+        *self.0.reloading.lock().await = true;
+        let tasks = std::mem::take(&mut *self.0.tasks.lock());
+        // Requests in flight are answered: what they are told is accepted must be in the journal before it is closed.
+        for task in tasks {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(rest(), task).await.is_err() {
+                abort.abort();
+            }
+        }
+        let cancelled = self.0.collector.cancel_open();
+        self.0.collector.close();
+        // A publisher that must not lose anything may still have the journal refuse the last records.
+        while self.0.collector.waiting() > 0 && !rest().is_zero() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            self.0.collector.collect();
+        }
+        self.0.journal.close();
+        let publishers = self.0.registry.shutdown(rest()).await;
+        let never_accepted = self.0.recorder.counts().dropped + self.0.collector.waiting() as u64;
+        Closing { publishers, cancelled, never_accepted }
+    }
+}
+
+/// Nobody can shut it down any more: its tasks end by themselves.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.collector.close();
+    }
+}
+
+impl Inner {
+    fn publishers(&self) -> Vec<PublisherStatus> {
+        let secrets = self.config.lock().secrets().clone();
+        let mut all = self.registry.status();
+        for status in &mut all {
+            desired::redact(status, &secrets);
+        }
+        all
+    }
+
+    async fn reload(&self, changes: Changes) -> Result<Applied, ReloadError> {
+        let ended = self.reloading.lock().await;
+        if *ended {
+            return Err(ReloadError::Closing);
+        }
+        let config = if changes.config { self.read_again()? } else { self.config.lock().clone() };
+        let (desired, problems) = self.planner.desired(&config);
+        if let Err(error) = problems.into_result() {
+            return Err(self.refuse(error.into()));
+        }
+        let applied = self.registry.apply(desired, config.shutdown.timeout, changes.config).await;
+        *self.config.lock() = config;
+        *self.refused.lock() = None;
+        drop(ended);
+        log_applied(&applied);
+        Ok(applied)
+    }
+
+    fn read_again(&self) -> Result<Arc<Config>, ReloadError> {
+        let Some(file) = &self.config_file else { return Err(ReloadError::NoFile) };
+        let read = Config::read_file(file).map_err(|error| self.refuse(error.into()))?;
+        let (config, mut problems) = read;
+        self.planner.check(&config, &mut problems);
+        problems.into_result().map_err(|error| self.refuse(error.into()))?;
+        let frozen = self.config.lock().needs_restart(&config);
+        if !frozen.is_empty() {
+            return Err(self.refuse(ReloadError::NeedsRestart(frozen)));
+        }
+        Ok(Arc::new(config))
+    }
+
+    fn refuse(&self, error: ReloadError) -> ReloadError {
+        tracing::error!("the old configuration stays in force: {error}");
+        *self.refused.lock() = Some(error.to_string());
+        error
+    }
+
+    fn pending(recorder: &Recorder, most: usize) -> Pending {
+        let (events, operations) = recorder.pending(most);
+        let counts = recorder.counts();
+        let mut pending = Pending {
+            events_total: events.len(),
+            operations_total: operations.len(),
+            events,
+            operations,
+            counters: vec![
+                ("finished", counts.finished),
+                ("dropped", counts.dropped),
+                ("closed_oldest", counts.closed_oldest),
+                ("ended_late", counts.ended_late),
+                ("unmatched_ends", counts.unmatched_ends),
+                ("unmatched_retries", counts.unmatched_retries),
+                ("restarted", counts.restarted),
+            ],
+        };
+        pending.events.sort_by_key(|event| event.start_time);
+        pending.operations.sort_by_key(|operation| operation.start_time);
+        pending
+    }
+}
+
+/// Applies what changes on the disk, until the host ends.
+async fn follow_changes(host: Weak<Inner>, mut watch: Watch, mut stop: watch::Receiver<bool>) {
+    loop {
+        let debounce = match host.upgrade() {
+            Some(host) => host.config.lock().plugins.debounce,
+            None => return,
+        };
+        let changes = tokio::select! {
+            changes = watch.changed(debounce) => changes,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let Some(host) = host.upgrade() else { return };
+        // What is wrong has been logged and is in the reports; the next change is another try.
+        let _ = host.reload(changes).await;
+    }
+}
+
+fn log_applied(applied: &Applied) {
+    for label in &applied.started {
+        tracing::info!(publisher = %label, "started");
+    }
+    for label in &applied.replaced {
+        tracing::info!(publisher = %label, "replaced");
+    }
+    for label in &applied.removed {
+        tracing::info!(publisher = %label, "removed");
+    }
+    for (label, reason) in &applied.waiting {
+        tracing::warn!(publisher = %label, "waits: {reason}");
+    }
+    for failed in &applied.failed {
+        tracing::error!(publisher = %failed.label, "could not be started or changed: {}", failed.reason);
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("journal", &self.0.journal).finish_non_exhaustive()
+    }
+}

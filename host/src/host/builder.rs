@@ -1,0 +1,315 @@
+//! Start-up: from a configuration to a running host.
+
+use super::catalog::Catalog;
+use super::desired::Planner;
+use super::plugins::PluginDir;
+use super::{Host, Inner, follow_changes, log_applied, vitals};
+use crate::collector::{Collector, CollectorSettings};
+use crate::config::{Config, ConfigError};
+use crate::delivery::DeadLetters;
+use crate::journal::{Journal, JournalSettings};
+use crate::publisher::{Factory, Publisher};
+use crate::recorder::Recorder;
+use crate::registry::{Failed, Registry};
+use crate::report::{ReportSettings, Reports};
+use crate::watch::{Watch, Watched};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// A host that has not started.
+#[must_use = "nothing runs until it is started"]
+#[derive(Default)]
+pub struct HostBuilder {
+    config: Option<Config>,
+    file: Option<PathBuf>,
+    embedded: BTreeMap<String, Factory>,
+    unwatched: bool,
+}
+
+/// Why a host does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Something is wrong in the configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A publisher of the configuration cannot run as it says. (A plugin that cannot be loaded does not keep the host
+    /// from starting: it waits, and is reported.)
+    #[error("{}", .0.iter().map(|failed| format!("publisher \"{}\": {}", failed.label, failed.reason)).collect::<Vec<_>>().join("\n"))]
+    Publishers(Vec<Failed>),
+    /// The host's own HTTP cannot listen.
+    #[cfg(feature = "server")]
+    #[error("server: {0}")]
+    Server(#[from] crate::server::BindError),
+    /// Plugins cannot be run on this machine.
+    #[cfg(feature = "wasm")]
+    #[error("plugins: {0}")]
+    Plugins(#[from] crate::wasm::LoadError),
+}
+
+impl HostBuilder {
+    /// Starts with the configuration in this file, which is watched from then on.
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.file = Some(path.into());
+        self
+    }
+
+    /// Starts with this configuration.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// Adds a publisher of the program's own, under `label`. `make` is called at the start, and again should the
+    /// publisher panic. A section `[publishers.LABEL]` with `type = "embedded"` may say how it is delivered to.
+    pub fn publisher<P: Publisher>(
+        mut self,
+        label: impl Into<String>,
+        make: impl Fn() -> P + Send + Sync + 'static,
+    ) -> Self {
+        let make = Arc::new(make);
+        let factory: Factory = Arc::new(move |_| {
+            let make = make.clone();
+            Box::pin(async move { Ok(Box::new(make()) as Box<dyn Publisher>) })
+        });
+        self.embedded.insert(label.into(), factory);
+        self
+    }
+
+    /// Whether changes of the configuration's file and of the plugin directory are followed. They are by default.
+    pub fn watch(mut self, watch: bool) -> Self {
+        self.unwatched = !watch;
+        self
+    }
+
+    /// Starts the host.
+    ///
+    /// # Errors
+    ///
+    /// The configuration cannot be used, or something that it says cannot be had. Nothing runs then.
+    pub async fn start(self) -> Result<Host, StartError> {
+        let bare = self.config.is_none() && self.file.is_none();
+        let catalog = Catalog::new(self.embedded);
+        let (config, mut problems) = match (self.config, &self.file) {
+            (Some(config), _) => (config, crate::config::Problems::new()),
+            (None, Some(file)) => Config::read_file(file)?,
+            (None, None) => (bare_config(), crate::config::Problems::new()),
+        };
+        catalog.read(&config, &mut problems);
+        problems.into_result()?;
+
+        if self.file.is_some() && config.plugins.drop_in {
+            // A convenience: what cannot be made here can be made by whoever drops the first plugin in.
+            let _ = std::fs::create_dir_all(config.plugins_dir());
+        }
+
+        #[cfg(feature = "server")]
+        let server = bind(&config).await?;
+        let started = Instant::now();
+        let reports = Reports::new(report_settings(&config));
+        let journal = Journal::new(journal_settings(&config), {
+            let reports = reports.clone();
+            Box::new(move |batch| reports.observe(batch))
+        });
+        let collector = Collector::new(journal.clone(), collector_settings(&config));
+        let recorder = Recorder::new(collector.clone());
+        reports.set_pending({
+            let recorder = recorder.clone();
+            Arc::new(move |most| Inner::pending(&recorder, most))
+        });
+        let dead_letters = Arc::new(DeadLetters::new(config.dead_letters_path()));
+        let registry = Arc::new(Registry::new(journal.clone(), dead_letters));
+
+        #[cfg(feature = "server")]
+        let ingest_counts = server.as_ref().map(crate::server::BoundServer::counts);
+        let host_metrics = {
+            let (registry, journal) = (Arc::downgrade(&registry), journal.clone());
+            let (recorder, reports) = (recorder.clone(), reports.clone());
+            Arc::new(move || {
+                let Some(registry) = registry.upgrade() else { return String::new() };
+                let out = vitals::expose(&registry.status(), &journal, &recorder, &reports, started);
+                #[cfg(feature = "server")]
+                let out = match &ingest_counts {
+                    Some(counts) => counts.expose(out),
+                    None => out,
+                };
+                out.finish()
+            })
+        };
+        let planner = Planner {
+            catalog,
+            plugin_dir: PluginDir::new(config.plugins_dir()),
+            #[cfg(feature = "wasm")]
+            plugin_host: plugin_host(&config, bare)?,
+            host_metrics,
+            found: Mutex::default(),
+        };
+
+        // Changes from here on are followed, those during the start included.
+        let plugins = (!bare).then(|| config.plugins_dir());
+        let watch =
+            (!self.unwatched && !bare).then(|| Watch::new(Watched { config: self.file.clone(), plugins }));
+        let (desired, problems) = planner.desired(&config);
+        problems.into_result()?;
+        let patience = config.shutdown.timeout;
+        let applied = registry.apply(desired, patience, true).await;
+        let failed: Vec<Failed> = applied.failed.iter().filter(|failed| failed.required).cloned().collect();
+        if !failed.is_empty() {
+            registry.shutdown(Duration::ZERO).await;
+            return Err(StartError::Publishers(failed));
+        }
+        log_applied(&applied);
+
+        #[cfg(feature = "server")]
+        let server_addr = server.as_ref().map(crate::server::BoundServer::local_addr);
+        #[cfg(not(feature = "server"))]
+        let server_addr = None;
+        let host = Host(Arc::new(Inner {
+            config: Mutex::new(Arc::new(config)),
+            config_file: self.file,
+            planner,
+            journal,
+            collector: collector.clone(),
+            recorder,
+            reports,
+            registry,
+            server_addr,
+            reloading: tokio::sync::Mutex::new(false),
+            refused: Mutex::new(None),
+            stop: watch::Sender::new(false),
+            tasks: Mutex::default(),
+        }));
+        tokio::spawn(async move { collector.run().await });
+        host.run_tasks(
+            watch,
+            #[cfg(feature = "server")]
+            server,
+        );
+        Ok(host)
+    }
+}
+
+impl Host {
+    fn run_tasks(
+        &self,
+        watch: Option<Watch>,
+        #[cfg(feature = "server")] server: Option<crate::server::BoundServer>,
+    ) {
+        let mut tasks = self.0.tasks.lock();
+        if let Some(watch) = watch {
+            let follow = follow_changes(Arc::downgrade(&self.0), watch, self.0.stop.subscribe());
+            tasks.push(tokio::spawn(follow));
+        }
+        #[cfg(feature = "server")]
+        if let Some(server) = server {
+            let mut stop = self.0.stop.subscribe();
+            let services = self.services();
+            tasks.push(tokio::spawn(server.serve(services, async move {
+                // An error means that the host has gone.
+                let _ = stop.wait_for(|stop| *stop).await;
+            })));
+        }
+    }
+
+    #[cfg(feature = "server")]
+    fn services(&self) -> crate::server::Services {
+        use serde_json::json;
+        let weak = Arc::downgrade(&self.0);
+        let publishers = {
+            let weak = weak.clone();
+            Arc::new(move || weak.upgrade().map_or(json!([]), |host| json!(host.publishers())))
+        };
+        let plugins = {
+            let weak = weak.clone();
+            Arc::new(move || {
+                weak.upgrade()
+                    .map_or(json!([]), |host| json!(host.planner.plugin_reports(&host.publishers())))
+            })
+        };
+        let ready = Arc::new(move || match weak.upgrade() {
+            Some(host) if *host.stop.borrow() => Err("the host is shutting down".to_owned()),
+            Some(_) => Ok(()),
+            None => Err("the host has ended".to_owned()),
+        });
+        crate::server::Services {
+            collector: self.0.collector.clone(),
+            recorder: self.0.recorder.clone(),
+            reports: self.0.reports.clone(),
+            publishers,
+            plugins,
+            host_metrics: self.0.planner.host_metrics.clone(),
+            ready,
+        }
+    }
+}
+
+/// Of a host that an embedding program gives no configuration: nothing is read, watched or listened to.
+fn bare_config() -> Config {
+    let mut config = Config::default();
+    config.server.enabled = false;
+    config.plugins.drop_in = false;
+    config
+}
+
+#[cfg(feature = "wasm")]
+fn plugin_host(config: &Config, bare: bool) -> Result<crate::wasm::PluginHost, crate::wasm::LoadError> {
+    let mut settings = crate::wasm::HostSettings::default();
+    let dir = config.plugins_dir();
+    // A cache beside plugins that nobody has is not made.
+    if !bare && (config.plugins.cache_dir.is_some() || dir.exists()) {
+        settings.cache_dir = Some(config.cache_dir());
+    }
+    crate::wasm::PluginHost::new(settings)
+}
+
+#[cfg(feature = "server")]
+async fn bind(config: &Config) -> Result<Option<crate::server::BoundServer>, StartError> {
+    let server = &config.server;
+    if !server.enabled {
+        return Ok(None);
+    }
+    let settings = crate::server::ServerSettings {
+        listen: server.listen,
+        token: server.token.as_ref().map(|token| token.expose().to_owned()),
+        hosts: server.hosts.clone(),
+        max_body: server.max_body.as_usize(),
+        max_decompressed: server.max_decompressed.as_usize(),
+        max_connections: server.max_connections,
+        allow_without_token: server.allow_without_token,
+        ..Default::default()
+    };
+    Ok(Some(crate::server::Server::bind(settings).await?))
+}
+
+fn journal_settings(config: &Config) -> JournalSettings {
+    let journal = &config.journal;
+    JournalSettings {
+        max_bytes: journal.max_bytes.as_usize(),
+        max_records: journal.max_records,
+        ..JournalSettings::default()
+    }
+}
+
+fn collector_settings(config: &Config) -> CollectorSettings {
+    let recorder = &config.recorder;
+    CollectorSettings {
+        max_pending: recorder.max_pending,
+        max_buffered: recorder.max_buffered,
+        ..CollectorSettings::default()
+    }
+}
+
+fn report_settings(config: &Config) -> ReportSettings {
+    let reports = &config.reports;
+    ReportSettings {
+        max_records: reports.max_records,
+        max_age: reports.max_age,
+        slow_threshold: reports.slow_threshold,
+        max_names: reports.max_names,
+        ..ReportSettings::default()
+    }
+}

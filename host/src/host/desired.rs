@@ -1,0 +1,324 @@
+//! From the configuration and the plugin directory to the publishers that should run.
+
+use super::catalog::{Catalog, Entry, Source};
+use super::plugins::{PluginDir, PluginFile};
+use crate::config::{Config, ConfigError, DeliveryConfig, Problems, Secrets};
+use crate::delivery::{Plan, PublisherStatus, State};
+use crate::publisher::{Context, Factory};
+use crate::registry::Desired;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Knows what should run, and why a file of the plugin directory does not.
+pub(super) struct Planner {
+    pub(super) catalog: Catalog,
+    pub(super) plugin_dir: PluginDir,
+    #[cfg(feature = "wasm")]
+    pub(super) plugin_host: crate::wasm::PluginHost,
+    pub(super) host_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// What the last look found in the plugin directory.
+    pub(super) found: Mutex<Vec<Found>>,
+}
+
+/// A file of the plugin directory, and the labels that run it.
+#[derive(Clone)]
+pub(super) struct Found {
+    file: PluginFile,
+    labels: Vec<Arc<str>>,
+    /// Why it runs under no label.
+    idle: Option<String>,
+}
+
+/// What reports show of a file of the plugin directory.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PluginReport {
+    /// Its name: the file's, without `.wasm`.
+    pub plugin: String,
+    /// The file.
+    pub file: PathBuf,
+    /// Its SHA-256 digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Why it does not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The publishers that run it.
+    pub publishers: Vec<PluginPublisher>,
+}
+
+/// A publisher that runs a plugin.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PluginPublisher {
+    /// Its label.
+    pub label: Arc<str>,
+    /// How it stands.
+    pub state: State,
+    /// Why, unless it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why the newest version of the file, or of its settings, does not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_failed: Option<String>,
+    /// What the plugin's host says of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<serde_json::Value>,
+}
+
+/// A configuration that can be used.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Checked {
+    /// The publishers of the configuration.
+    pub publishers: Vec<CheckedPublisher>,
+    /// The plugin directory.
+    pub plugins_dir: PathBuf,
+    /// The plugins in it, by name.
+    pub plugins: Vec<String>,
+}
+
+/// A publisher of the configuration.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct CheckedPublisher {
+    /// Its label.
+    pub label: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What will keep it waiting: its plugin file is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+}
+
+/// Checks a configuration file, the types' own keys included, and starts nothing.
+///
+/// # Errors
+///
+/// It cannot be read, or something in it is wrong: all of it.
+pub fn check(path: impl AsRef<Path>) -> Result<Checked, ConfigError> {
+    let (config, mut problems) = Config::read_file(path)?;
+    let entries = Catalog::new(std::collections::BTreeMap::new()).read(&config, &mut problems);
+    problems.into_result()?;
+    let dir = PluginDir::new(config.plugins_dir());
+    let files = dir.scan();
+    Ok(Checked {
+        publishers: config
+            .publishers
+            .iter()
+            .map(|section| CheckedPublisher {
+                label: section.label.clone(),
+                kind: section.kind.clone(),
+                waits: entries
+                    .iter()
+                    .find(|entry| entry.section.label == section.label)
+                    .and_then(|entry| plugin_of(entry))
+                    .filter(|name| files.iter().all(|file| file.name != *name))
+                    .map(|name| missing(&dir, name)),
+            })
+            .collect(),
+        plugins_dir: config.plugins_dir(),
+        plugins: files.into_iter().map(|file| file.name).collect(),
+    })
+}
+
+fn plugin_of(entry: &Entry) -> Option<&str> {
+    match &entry.source {
+        #[cfg(feature = "wasm")]
+        Source::Plugin { name, .. } => Some(name),
+        Source::Factory(_) => None,
+    }
+}
+
+fn missing(dir: &PluginDir, name: &str) -> String {
+    format!("there is no {}", dir.path_of(name).display())
+}
+
+impl Planner {
+    /// Checks what only the publishers' types know.
+    pub(super) fn check(&self, config: &Config, problems: &mut Problems) {
+        self.catalog.read(config, problems);
+    }
+
+    /// What should run, with what is wrong in the configuration.
+    pub(super) fn desired(&self, config: &Config) -> (Vec<Desired>, Problems) {
+        let mut problems = Problems::new();
+        let entries = self.catalog.read(config, &mut problems);
+        let mut found: Vec<Found> = self
+            .plugin_dir
+            .scan()
+            .into_iter()
+            .map(|file| Found { labels: Vec::new(), idle: file.digest.clone().err(), file })
+            .collect();
+        let mut desired: Vec<Desired> =
+            entries.iter().map(|entry| self.configured(entry, config, &mut found)).collect();
+        if config.plugins.drop_in {
+            desired.extend(self.dropped_in(&entries, config, &mut found));
+        } else {
+            let unused = found.iter_mut().filter(|found| found.labels.is_empty());
+            unused.for_each(|found| {
+                found.idle = Some("no section names it, and plugins.drop_in is false".into())
+            });
+        }
+        for found in found.iter().filter(|found| found.labels.is_empty()) {
+            let reason = found.idle.as_deref().unwrap_or_default();
+            tracing::warn!(plugin = %found.file.path.display(), "does not run: {reason}");
+        }
+        *self.found.lock() = found;
+        (desired, problems)
+    }
+
+    fn configured(&self, entry: &Entry, config: &Config, found: &mut [Found]) -> Desired {
+        let section = &entry.section;
+        let label: Arc<str> = section.label.as_str().into();
+        let mut fingerprint = format!("{:x}", section.fingerprint());
+        for filter in &entry.filters {
+            fingerprint.push_str(&format!(" {filter:?}"));
+        }
+        let mut waits = None;
+        let factory = match &entry.source {
+            Source::Factory(factory) => factory.clone(),
+            #[cfg(feature = "wasm")]
+            Source::Plugin { name, config: plugin } => {
+                match found.iter_mut().find(|found| found.file.name == *name) {
+                    Some(found) => {
+                        found.labels.push(label.clone());
+                        match &found.file.digest {
+                            Ok(digest) => fingerprint.push_str(&format!(" {digest}")),
+                            Err(reason) => waits = Some(reason.clone()),
+                        }
+                    }
+                    None => waits = Some(missing(&self.plugin_dir, name)),
+                }
+                self.plugin_host.factory((**plugin).clone(), self.plugin_dir.path_of(name))
+            }
+        };
+        let required = plugin_of(entry).is_none();
+        let filters = entry.filters.clone();
+        let plan = self.plan(&label, &section.kind, section.delivery.clone(), filters, factory, config);
+        Desired { label, fingerprint, plan, missing: waits, configured: true, required }
+    }
+
+    /// Files that no section names run under their own names.
+    fn dropped_in(&self, entries: &[Entry], config: &Config, found: &mut [Found]) -> Vec<Desired> {
+        let mut desired = Vec::new();
+        for found in found.iter_mut().filter(|found| found.labels.is_empty()) {
+            let Ok(digest) = found.file.digest.clone() else { continue };
+            let name = &found.file.name;
+            let letters = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            if !(1..=64).contains(&name.len()) || !name.chars().all(letters) {
+                let text = "its name cannot be a label, which is 1 to 64 letters, digits, \"_\" and \"-\": rename it";
+                found.idle = Some(text.to_owned());
+            } else if let Some(taken) = config.publishers.iter().find(|section| section.label == *name) {
+                let (label, line) = (&taken.label, taken.line);
+                found.idle = Some(format!(
+                    "the label \"{name}\" is taken twice: by this file and by [publishers.{label}] in line {line} of \
+                     the configuration; rename the file, or name it there (`plugin = \"{name}\"`)"
+                ));
+            } else if entries.iter().any(|entry| entry.section.label == *name) {
+                found.idle = Some(format!(
+                    "the label \"{name}\" is taken twice: by this file and by a publisher of the program; rename the \
+                     file"
+                ));
+            } else {
+                let label: Arc<str> = name.as_str().into();
+                found.labels.push(label.clone());
+                let factory = self.plugin_factory(&found.file.path);
+                let delivery = DeliveryConfig::default();
+                let plan = self.plan(&label, "wasm", delivery, Vec::new(), factory, config);
+                let fingerprint = format!("dropped in {digest}");
+                desired.push(Desired {
+                    label,
+                    fingerprint,
+                    plan,
+                    missing: None,
+                    configured: false,
+                    required: false,
+                });
+            }
+        }
+        desired
+    }
+
+    #[cfg(feature = "wasm")]
+    fn plugin_factory(&self, file: &Path) -> Factory {
+        self.plugin_host.factory(crate::wasm::WasmConfig::default(), file.to_owned())
+    }
+
+    #[cfg(not(feature = "wasm"))]
+    fn plugin_factory(&self, _: &Path) -> Factory {
+        Arc::new(|_| Box::pin(async { anyhow::bail!("this program was built without the feature `wasm`") }))
+    }
+
+    fn plan(
+        &self,
+        label: &Arc<str>,
+        kind: &str,
+        delivery: DeliveryConfig,
+        filters: Vec<crate::delivery::Filter>,
+        factory: Factory,
+        config: &Config,
+    ) -> Plan {
+        let context = Context {
+            label: label.clone(),
+            base_dir: config.base_dir.clone(),
+            host_metrics: self.host_metrics.clone(),
+        };
+        Plan { kind: kind.into(), config: delivery, filters, factory, context }
+    }
+
+    /// The host's own metrics.
+    pub(super) fn metrics(&self) -> String {
+        (self.host_metrics)()
+    }
+
+    /// What lies in the plugin directory, and what became of it.
+    pub(super) fn plugin_reports(&self, publishers: &[PublisherStatus]) -> Vec<PluginReport> {
+        let found = self.found.lock().clone();
+        found
+            .into_iter()
+            .map(|Found { file, labels, idle }| PluginReport {
+                plugin: file.name,
+                file: file.path,
+                digest: file.digest.ok(),
+                reason: idle,
+                publishers: publishers
+                    .iter()
+                    .filter(|status| labels.contains(&status.label))
+                    .map(|status| PluginPublisher {
+                        label: status.label.clone(),
+                        state: status.state,
+                        reason: status.reason.clone(),
+                        update_failed: status.update_failed.clone(),
+                        detail: status.detail.clone(),
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+}
+
+/// Takes secrets out of what a status shows.
+pub(super) fn redact(status: &mut PublisherStatus, secrets: &Secrets) {
+    for text in [&mut status.reason, &mut status.last_error, &mut status.update_failed].into_iter().flatten()
+    {
+        *text = secrets.redact(text).into_owned();
+    }
+    if let Some(detail) = &mut status.detail {
+        redact_json(detail, secrets);
+    }
+}
+
+fn redact_json(value: &mut serde_json::Value, secrets: &Secrets) {
+    match value {
+        serde_json::Value::String(text) => *text = secrets.redact(text).into_owned(),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|item| redact_json(item, secrets)),
+        serde_json::Value::Object(fields) => {
+            fields.values_mut().for_each(|field| redact_json(field, secrets))
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,79 @@
+//! The plugin directory: which files lie there, and what tells one version of a file from the next.
+
+use crate::watch::is_plugin;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// The plugin directory.
+pub(super) struct PluginDir {
+    dir: PathBuf,
+    /// Digests by path, so that a file that did not change is not read again.
+    digests: Mutex<BTreeMap<PathBuf, (Stamp, String)>>,
+}
+
+/// A file of the plugin directory.
+#[derive(Clone, Debug)]
+pub(super) struct PluginFile {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    /// The SHA-256 digest; or why the file cannot be read.
+    pub(super) digest: Result<String, String>,
+}
+
+type Stamp = (u64, Option<SystemTime>);
+
+impl PluginDir {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, digests: Mutex::default() }
+    }
+
+    /// Where the plugin `name` lies, or would.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.wasm"))
+    }
+
+    /// The plugins that lie there now, by name. A directory that does not exist has none.
+    pub(super) fn scan(&self) -> Vec<PluginFile> {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return Vec::new() };
+        let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
+        let mut files: Vec<_> = paths
+            .filter(|path| is_plugin(path))
+            .filter_map(|path| {
+                let name = path.file_stem()?.to_string_lossy().into_owned();
+                let digest = self.digest(&path).map_err(|error| format!("{}: {error}", path.display()));
+                Some(PluginFile { name, path, digest })
+            })
+            .collect();
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        self.digests.lock().retain(|path, _| files.iter().any(|file| file.path == *path));
+        files
+    }
+
+    fn digest(&self, path: &Path) -> std::io::Result<String> {
+        let metadata = std::fs::metadata(path)?;
+        let stamp = (metadata.len(), metadata.modified().ok());
+        if let Some((known, digest)) = self.digests.lock().get(path)
+            && *known == stamp
+        {
+            return Ok(digest.clone());
+        }
+        if !metadata.is_file() {
+            return Err(std::io::Error::other("not a file"));
+        }
+        let digest = digest_of(path)?;
+        self.digests.lock().insert(path.to_owned(), (stamp, digest.clone()));
+        Ok(digest)
+    }
+}
+
+#[cfg(feature = "wasm")]
+fn digest_of(path: &Path) -> std::io::Result<String> {
+    crate::wasm::digest(path)
+}
+
+#[cfg(not(feature = "wasm"))]
+fn digest_of(_: &Path) -> std::io::Result<String> {
+    Err(std::io::Error::other("this program was built without the feature `wasm`"))
+}

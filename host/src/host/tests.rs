@@ -1,0 +1,189 @@
+//! The wiring: start, reload, shutdown, and the catalogue's own words about wrong configurations.
+
+use super::{Host, ReloadError, StartError, check};
+use crate::config::Config;
+use crate::publisher::{PublishResult, Publisher};
+use crate::record::{EventBatch, NetworkBatch};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+struct Counting(Arc<AtomicUsize>);
+
+#[async_trait::async_trait]
+impl Publisher for Counting {
+    async fn publish_event_metrics(&mut self, events: &EventBatch) -> PublishResult {
+        self.0.fetch_add(events.len(), Ordering::SeqCst);
+        Ok(Vec::new())
+    }
+    async fn publish_network_metrics(&mut self, operations: &NetworkBatch) -> PublishResult {
+        self.0.fetch_add(operations.len(), Ordering::SeqCst);
+        Ok(Vec::new())
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn write(dir: &Path, text: &str) -> std::path::PathBuf {
+    let file = dir.join("pressroom.toml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn an_embedded_publisher_gets_everything_and_the_books_close() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counting = seen.clone();
+    let host = Host::builder().publisher("mine", move || Counting(counting.clone())).start().await.unwrap();
+    let recorder = host.recorder();
+    for _ in 0..5_000 {
+        recorder.event("resize").task("42").start().complete();
+        recorder.network("PUT", "s3.local", 443).task("42").start().finish(1, 2);
+    }
+    let left_open = recorder.event("resize").task("43").start();
+    let closing = host.shutdown(PATIENCE).await;
+    left_open.complete();
+    assert_eq!(seen.load(Ordering::SeqCst), 10_001);
+    assert_eq!((closing.cancelled, closing.dropped(), closing.never_accepted), (1, 0, 0));
+    assert!(closing.balanced());
+    assert_eq!(closing.publishers[0].books.delivered, 10_001);
+}
+
+#[tokio::test]
+async fn a_changed_file_is_applied_as_a_difference_and_a_wrong_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = "[server]\nenabled = false\n";
+    let one = "[publishers.one]\ntype = \"file\"\npath = \"one.jsonl\"\n";
+    let file = write(dir.path(), &format!("{server}{one}"));
+    let host = Host::builder().config_file(&file).watch(false).start().await.unwrap();
+    host.recorder().event("a").start().complete();
+
+    let two = "[publishers.two]\ntype = \"file\"\npath = \"two.jsonl\"\nfrom = \"newest\"\n";
+    write(dir.path(), &format!("{server}{one}{two}"));
+    let applied = host.reload().await.unwrap();
+    assert_eq!(applied.unchanged, ["one".into()]);
+    assert_eq!(applied.started, ["two".into()]);
+    host.recorder().event("b").start().complete();
+
+    write(dir.path(), &format!("{server}{one}[publishers.two]\ntype = \"fil\"\n"));
+    let error = host.reload().await.unwrap_err().to_string();
+    assert!(error.contains("publishers.two.type: unknown type, did you mean \"file\"?"), "{error}");
+    assert_eq!(host.refused(), Some(error));
+    assert_eq!(host.publishers().len(), 2);
+
+    write(dir.path(), &format!("[server]\nenabled = true\n{one}"));
+    let error = host.reload().await.unwrap_err();
+    assert!(matches!(&error, ReloadError::NeedsRestart(keys) if keys == &["server.enabled"]), "{error}");
+
+    write(dir.path(), &format!("{server}{two}"));
+    let applied = host.reload().await.unwrap();
+    assert_eq!((applied.removed, applied.unchanged), (vec!["one".into()], vec!["two".into()]));
+    assert_eq!(host.refused(), None);
+
+    let closing = host.shutdown(PATIENCE).await;
+    assert!(closing.balanced());
+    let lines = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap().lines().count();
+    assert_eq!((lines("one.jsonl"), lines("two.jsonl")), (2, 1));
+}
+
+#[tokio::test]
+async fn a_composite_gives_its_filter_to_its_members() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = r#"
+        [server]
+        enabled = false
+        [publishers.failures]
+        type = "composite"
+        members = ["inner", "all"]
+        only = { status = "failed" }
+        [publishers.inner]
+        type = "composite"
+        members = ["events"]
+        only = { kind = "event" }
+        [publishers.events]
+        type = "file"
+        path = "events.jsonl"
+        [publishers.all]
+        type = "file"
+        path = "all.jsonl"
+    "#;
+    let config = Config::parse(text, dir.path(), "pressroom.toml").unwrap();
+    let host = Host::builder().config(config).watch(false).start().await.unwrap();
+    let recorder = host.recorder();
+    recorder.event("a").start().complete();
+    recorder.event("a").start().fail("broken");
+    recorder.network("GET", "h", 1).start().fail("refused", 0, 0);
+    let closing = host.shutdown(PATIENCE).await;
+    let books =
+        |label: &str| closing.publishers.iter().find(|account| &*account.label == label).unwrap().books;
+    assert_eq!(closing.publishers.len(), 2, "a composite has no books of its own");
+    assert_eq!((books("events").delivered, books("events").filtered), (1, 2));
+    assert_eq!((books("all").delivered, books("all").filtered), (2, 1));
+}
+
+#[tokio::test]
+async fn a_host_does_not_start_without_what_its_configuration_says() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("taken")).unwrap();
+    let file =
+        write(dir.path(), "[server]\nenabled = false\n[publishers.one]\ntype = \"file\"\npath = \"taken\"\n");
+    let error = Host::builder().config_file(&file).start().await.unwrap_err();
+    assert!(matches!(error, StartError::Publishers(_)));
+    assert!(error.to_string().starts_with("publisher \"one\": "), "{error}");
+}
+
+#[test]
+fn wrong_publishers_are_told_all_at_once() {
+    let cases = [
+        (
+            "[publishers.a]\ntype = \"prometeus\"\n",
+            "2:8: publishers.a.type: unknown type, did you mean \"prometheus\"?",
+        ),
+        (
+            "[publishers.a]\ntype = \"kafka\"\n",
+            "2:8: publishers.a.type: unknown type, known are composite, embedded, file, prometheus, stdout, wasm",
+        ),
+        (
+            "[publishers.a]\ntype = \"file\"\npath = \"x\"\nmax_sise = \"1MiB\"\n",
+            "4:1: publishers.a.max_sise: unknown key, did you mean \"max_size\"?",
+        ),
+        (
+            "[publishers.a]\ntype = \"wasm\"\n",
+            "publishers.a.plugin: missing: name the plugin, plugins/NAME.wasm",
+        ),
+        (
+            "[publishers.a]\ntype = \"composite\"\nmembers = [\"b\"]\n[publishers.bb]\ntype = \"stdout\"\n",
+            "publishers.a.members: no publisher has the label \"b\", did you mean \"bb\"?",
+        ),
+        (
+            "[publishers.a]\ntype = \"composite\"\nmembers = [\"a\"]\n",
+            "publishers.a.members: \"a\" is, at last, a member of itself",
+        ),
+        ("[publishers.a]\ntype = \"composite\"\nmembers = []\n", "publishers.a.members: is empty"),
+        (
+            "[publishers.a]\ntype = \"composite\"\nmembers = [\"c\"]\n[publishers.b]\ntype = \"composite\"\n\
+             members = [\"c\"]\n[publishers.c]\ntype = \"stdout\"\n",
+            "publishers.b.members: \"c\" is a member of [publishers.a] already",
+        ),
+        (
+            "[publishers.a]\ntype = \"composite\"\nmode = \"failover\"\nmembers = [\"c\"]\n[publishers.c]\ntype = \
+             \"stdout\"\n",
+            "publishers.a.mode:",
+        ),
+        (
+            "[publishers.a]\ntype = \"embedded\"\n",
+            "publishers.a.type: no publisher of this label comes with the program",
+        ),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    for (text, expected) in cases {
+        let file = write(dir.path(), text);
+        let error = check(&file).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}\n{error}");
+    }
+    let all: String =
+        "[publishers.a]\ntype = \"x\"\n[publishers.b]\ntype = \"wasm\"\n[server]\nlisten = 5\n".into();
+    let error = check(write(dir.path(), &all)).unwrap_err();
+    assert_eq!(error.problems().len(), 3, "{error}");
+}
