@@ -226,6 +226,8 @@ impl Inner {
         if let Err(error) = problems.into_result() {
             return Err(self.refuse(error.into()));
         }
+        // What was recorded until now is for those who run now.
+        self.collector.collect();
         let applied = self.registry.apply(desired, config.shutdown.timeout, changes.config).await;
         *self.config.lock() = config;
         *self.refused.lock() = None;
