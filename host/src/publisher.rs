@@ -3,6 +3,7 @@
 //! A publisher only delivers. Queueing, batching, deadlines, retries and counting belong to `delivery`, which knows
 //! no publisher's type. The plugin contract (`wit/0.1/publisher.wit`) mirrors this one, case by case.
 
+use crate::config::Secrets;
 use crate::record::{EventBatch, NetworkBatch};
 use futures_util::future::BoxFuture;
 use std::any::Any;
@@ -151,6 +152,8 @@ pub struct Context {
     pub label: Arc<str>,
     /// Relative paths in settings start here: the configuration's directory.
     pub base_dir: PathBuf,
+    /// What must not be seen in logs, reports and dead letters: whatever came through `${…}` in the configuration.
+    pub secrets: Secrets,
     /// The host's own metrics in the text exposition format, for publishers that serve a scrape.
     pub host_metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -158,7 +161,12 @@ pub struct Context {
 impl Context {
     /// A context for a publisher outside of a host: for tests and benchmarks.
     pub fn detached(label: &str, base_dir: impl Into<PathBuf>) -> Self {
-        Self { label: label.into(), base_dir: base_dir.into(), host_metrics: Arc::new(String::new) }
+        Self {
+            label: label.into(),
+            base_dir: base_dir.into(),
+            secrets: Secrets::default(),
+            host_metrics: Arc::new(String::new),
+        }
     }
 }
 

@@ -216,10 +216,11 @@ fn setup(
     origin: Origin,
     compiled: Arc<Compiled>,
 ) -> Setup {
-    let lines = Arc::new(Lines::new(context.label.clone()));
+    let lines = Arc::new(Lines::new(context.label.clone(), context.secrets.clone()));
     let memory = Arc::new(MemoryGauge::default());
     Setup {
         label: context.label,
+        secrets: context.secrets,
         pre,
         indices,
         grant: config.grant,

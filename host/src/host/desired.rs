@@ -265,6 +265,7 @@ impl Planner {
         let context = Context {
             label: label.clone(),
             base_dir: config.base_dir.clone(),
+            secrets: config.secrets().clone(),
             host_metrics: self.host_metrics.clone(),
         };
         Plan { kind: kind.into(), config: delivery, filters, factory, context }

@@ -11,6 +11,7 @@ use super::output::Stdio;
 use super::settings::{Answers, Grant, Limits};
 use super::state::{MAX_HANDLES, State};
 use super::status::Status;
+use crate::config::Secrets;
 use crate::config::units::ByteSize;
 use crate::record::Rows;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ const HIGH_WATER: (u64, u64) = (7, 8);
 /// Everything that instances of a plugin under one label are made from.
 pub(super) struct Setup {
     pub(super) label: Arc<str>,
+    pub(super) secrets: Secrets,
     pub(super) pre: InstancePre<State>,
     pub(super) indices: Indices,
     pub(super) grant: Grant,
@@ -66,7 +68,7 @@ impl From<wasmtime::Error> for Failure {
 impl Setup {
     /// The failure in words, without the plugin's name.
     pub(super) fn explain(&self, failure: &Failure) -> String {
-        match failure {
+        let text = match failure {
             Failure::Trap(error) => self.with_last_words(self.trap(error)),
             Failure::Contract(cause) | Failure::Grant(cause) => cause.clone(),
             Failure::Refused(cause) => format!("refused to start: {cause}"),
@@ -75,7 +77,9 @@ impl Setup {
                 self.with_last_words(format!("ran past its call timeout of {limit}"))
             }
             Failure::Cancelled => "was given up in the middle of a call".to_owned(),
-        }
+        };
+        // Its last words are the guest's own, which may know a secret by its settings.
+        self.secrets.redact(&text).into_owned()
     }
 
     fn trap(&self, error: &wasmtime::Error) -> String {

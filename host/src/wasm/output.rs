@@ -3,6 +3,7 @@
 //! Invariant: it is bounded in length and in rate, holds no control character when it reaches the host's log, and
 //! what was left out is counted and said.
 
+use crate::config::Secrets;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -51,6 +52,7 @@ impl Severity {
 /// The lines of one plugin, of all its instances.
 pub(super) struct Lines {
     label: Arc<str>,
+    secrets: Secrets,
     state: Mutex<State>,
 }
 
@@ -64,10 +66,10 @@ struct State {
 }
 
 impl Lines {
-    pub(super) fn new(label: Arc<str>) -> Self {
+    pub(super) fn new(label: Arc<str>, secrets: Secrets) -> Self {
         let state =
             State { allowance: BURST, since: Instant::now(), dropped: 0, untold: 0, recent: VecDeque::new() };
-        Self { label, state: Mutex::new(state) }
+        Self { label, secrets, state: Mutex::new(state) }
     }
 
     /// Says a line, if the plugin has not said too many.
@@ -79,7 +81,7 @@ impl Lines {
                 &format!("{untold} lines were left out: it logs more than {RATE} a second"),
             );
         }
-        let line = clean(text, MAX_LINE);
+        let line = self.secrets.redact(&clean(text, MAX_LINE)).into_owned();
         self.emit(severity, &line);
         let mut state = self.state.lock();
         if state.recent.len() >= RECENT {
@@ -267,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_bounded_and_counted() {
-        let lines = Lines::new("loud".into());
+        let lines = Lines::new("loud".into(), Secrets::default());
         let long = "x".repeat(MAX_LINE * 2);
         let said = 5_000;
         for _ in 0..said {
@@ -281,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_is_written_becomes_lines_and_the_end_is_kept() {
-        let lines = Arc::new(Lines::new("writer".into()));
+        let lines = Arc::new(Lines::new("writer".into(), Secrets::default()));
         let stdio = Stdio::new(lines.clone(), Severity::Warn);
         stdio.take(b"first\nsec");
         stdio.take(b"ond\nrest");
