@@ -11,7 +11,7 @@
 //! let host = Host::builder().start().await?;
 //! let recorder = host.recorder();
 //! recorder.event("resize").task("42").start().fail("disk full");
-//! assert_eq!(host.report().failed_events().rows.len(), 1);
+//! assert_eq!(host.report().failed_events().events.rows.len(), 1);
 //! host.shutdown(std::time::Duration::from_secs(1)).await;
 //! # Ok(()) }
 //! ```

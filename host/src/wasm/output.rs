@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_bounded_and_counted() {
-        let lines = Lines::new("loud".into(), Secrets::default());
+        let lines = Lines::new("loud".into(), crate::config::Secrets::default());
         let long = "x".repeat(MAX_LINE * 2);
         let said = 5_000;
         for _ in 0..said {
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_is_written_becomes_lines_and_the_end_is_kept() {
-        let lines = Arc::new(Lines::new("writer".into(), Secrets::default()));
+        let lines = Arc::new(Lines::new("writer".into(), crate::config::Secrets::default()));
         let stdio = Stdio::new(lines.clone(), Severity::Warn);
         stdio.take(b"first\nsec");
         stdio.take(b"ond\nrest");
