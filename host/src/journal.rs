@@ -20,7 +20,7 @@ use crate::record::{Batch, Record, SharedBatch, ViewGauge};
 use memory::Memory;
 use parking_lot::Mutex;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 /// The journal's bounds.
@@ -166,7 +166,7 @@ impl Journal {
             (memory.seal(), memory.add_cursor(label, start, overflow), memory.sealed_end())
         };
         self.announce(sealed.as_slice(), end);
-        Cursor { journal: self.clone(), id }
+        Cursor { journal: self.clone(), id, ended: Arc::default() }
     }
 
     /// What the journal holds now.
@@ -197,6 +197,8 @@ pub struct Held {
 pub struct Cursor {
     journal: Journal,
     id: u32,
+    /// The books it was retired with.
+    ended: Arc<OnceLock<Books>>,
 }
 
 impl Cursor {
@@ -236,14 +238,29 @@ impl Cursor {
         self.journal.0.memory.lock().set_overflow(self.id, overflow);
     }
 
-    /// The books, closed at this moment.
-    pub fn books(&self) -> Books {
-        self.journal.0.memory.lock().books(self.id)
+    /// Accepts no more: what is appended from here on is not for this cursor. What was appended before can be read,
+    /// the tail included.
+    pub fn stop(&self) {
+        let (sealed, end) = {
+            let mut memory = self.journal.0.memory.lock();
+            let sealed = memory.seal();
+            memory.stop(self.id);
+            (sealed, memory.sealed_end())
+        };
+        self.journal.announce(sealed.as_slice(), end);
     }
 
-    /// Ends the cursor: its backlog is dropped for `reason`. Returns the final books.
+    /// The books, closed at this moment; once the cursor has been retired, the final ones.
+    pub fn books(&self) -> Books {
+        let memory = self.journal.0.memory.lock();
+        memory.books(self.id).or_else(|| self.ended.get().copied()).unwrap_or_default()
+    }
+
+    /// Ends the cursor: its backlog is dropped for `reason`. Returns the final books; if it had ended, those of then.
     pub fn retire(&self, reason: DropReason) -> Books {
-        self.journal.0.memory.lock().retire(self.id, reason)
+        let mut memory = self.journal.0.memory.lock();
+        let books = memory.retire(self.id, reason);
+        *self.ended.get_or_init(|| books.unwrap_or_default())
     }
 }
 

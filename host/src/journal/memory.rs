@@ -33,18 +33,28 @@ struct Place {
     acknowledged: u64,
     in_hand: u64,
     start: u64,
+    /// Where it ends, once it has been stopped: the end of a batch.
+    stop: Option<u64>,
     /// All but `accepted` and `backlog`, which follow from positions.
     books: Books,
 }
 
 impl Place {
     fn books(&self, end: u64) -> Books {
+        let end = self.stop.unwrap_or(end);
         Books { accepted: end - self.start, backlog: end - self.next + self.in_hand, ..self.books }
+    }
+
+    /// Whether it has yet to pass what ends at `end`.
+    fn is_behind(&self, end: u64) -> bool {
+        self.acknowledged < end && self.stop.is_none_or(|stop| end <= stop)
     }
 }
 
 impl Memory {
-    pub(super) fn new(settings: JournalSettings, gauge: ViewGauge) -> Self {
+    pub(super) fn new(mut settings: JournalSettings, gauge: ViewGauge) -> Self {
+        // The tail cannot be dropped, so it must not be the whole of a small journal.
+        settings.batch_records = settings.batch_records.min(settings.max_records).max(1);
         Self {
             settings,
             gauge,
@@ -98,26 +108,41 @@ impl Memory {
         let batch = Arc::new(SharedBatch::new(first, std::mem::take(&mut self.tail), self.gauge.clone()));
         self.tail_bytes = self.tail_bytes.saturating_sub(batch.record_bytes());
         if !self.cursors.is_empty() {
-            self.bytes += batch.record_bytes();
+            self.bytes += weight(&batch);
             self.batches.push_back(batch.clone());
         }
         Some(batch)
     }
 
-    /// Drops the oldest batches until there is room, moving the hindmost cursors on.
+    fn has_room(&self, records: usize, bytes: usize) -> bool {
+        self.held_records() + records <= self.settings.max_records
+            && self.held_bytes() + self.gauge.bytes() + bytes <= self.settings.max_bytes
+    }
+
+    /// Drops the oldest batches until there is room, moving the hindmost cursors on. Nothing is dropped if there is no
+    /// room to be made that way, because a cursor that must not lose anything is in it.
     fn make_room(&mut self, records: usize, bytes: usize) -> Result<(), Refused> {
-        while self.held_records() + records > self.settings.max_records
-            || self.held_bytes() + self.gauge.bytes() + bytes > self.settings.max_bytes
+        if self.has_room(records, bytes) {
+            return Ok(());
+        }
+        let blocking = self.cursors.iter().filter(|place| place.overflow == Overflow::Block);
+        let hindmost = blocking.filter(|place| place.stop.is_none_or(|stop| place.acknowledged < stop));
+        let hindmost = hindmost.min_by_key(|place| place.acknowledged);
+        let limit = hindmost.map_or(u64::MAX, |place| place.acknowledged);
+        let label = hindmost.map(|place| place.label.clone());
+        if let Some(label) = label
+            && !self.could_have_room(records, bytes, limit)
         {
-            let Some(oldest) = self.batches.front() else { return Ok(()) };
+            return Err(Refused::Full { label });
+        }
+        while !self.has_room(records, bytes) {
+            let Some(oldest) = self.batches.front().filter(|oldest| oldest.end() <= limit) else {
+                // What is left to let go are views: they can be built again.
+                self.batches.iter().for_each(|batch| batch.forget_views());
+                break;
+            };
             let (first, end) = (oldest.first(), oldest.end());
-            let behind = |place: &&Place| place.acknowledged < end;
-            if let Some(waiting) =
-                self.cursors.iter().filter(behind).find(|place| place.overflow == Overflow::Block)
-            {
-                return Err(Refused::Full { label: waiting.label.clone() });
-            }
-            for place in self.cursors.iter_mut().filter(|place| place.acknowledged < end) {
+            for place in self.cursors.iter_mut().filter(|place| place.is_behind(end)) {
                 place.books.dropped.overflow += end - place.next.clamp(first, end);
                 place.next = place.next.max(end);
                 place.acknowledged = place.acknowledged.max(end);
@@ -127,9 +152,20 @@ impl Memory {
         Ok(())
     }
 
+    /// Whether there would be room if all views were gone, and all batches that end at `limit` or before. Where nothing
+    /// sealed would be left there is: a journal that is empty takes anything, or it would never be taken.
+    fn could_have_room(&self, records: usize, bytes: usize, limit: u64) -> bool {
+        let stay = self.batches.partition_point(|batch| batch.end() <= limit);
+        let Some(oldest) = self.batches.get(stay) else { return true };
+        let held = usize::try_from(self.end - oldest.first()).unwrap_or(usize::MAX);
+        let held_bytes: usize = self.batches.iter().skip(stay).map(weight).sum();
+        held + records <= self.settings.max_records
+            && held_bytes + self.tail_bytes + bytes <= self.settings.max_bytes
+    }
+
     fn forget_oldest(&mut self) {
         if let Some(batch) = self.batches.pop_front() {
-            self.bytes = self.bytes.saturating_sub(batch.record_bytes());
+            self.bytes = self.bytes.saturating_sub(weight(&batch));
             batch.forget_views();
         }
     }
@@ -149,6 +185,7 @@ impl Memory {
             acknowledged: at,
             in_hand: 0,
             start: at,
+            stop: None,
             books: Books::default(),
         });
         self.next_id
@@ -156,10 +193,12 @@ impl Memory {
 
     pub(super) fn read(&mut self, id: u32, max_records: usize, max_bytes: usize) -> Vec<Segment> {
         let mut segments = Vec::new();
+        let max_records = max_records.max(1);
         let (mut records, mut bytes) = (0_usize, 0_usize);
         let Some(place) = self.cursors.iter_mut().find(|place| place.id == id) else { return segments };
         let from = self.batches.partition_point(|batch| batch.end() <= place.next);
-        for batch in self.batches.iter().skip(from) {
+        let stop = place.stop.unwrap_or(u64::MAX);
+        for batch in self.batches.iter().skip(from).take_while(|batch| batch.end() <= stop) {
             if records >= max_records || (records > 0 && bytes >= max_bytes) {
                 break;
             }
@@ -185,7 +224,8 @@ impl Memory {
         let (mut records, mut bytes) = (0, 0);
         let Some(place) = self.cursors.iter().find(|place| place.id == id) else { return (0, 0) };
         let from = self.batches.partition_point(|batch| batch.end() <= place.next);
-        for batch in self.batches.iter().skip(from) {
+        let stop = place.stop.unwrap_or(u64::MAX);
+        for batch in self.batches.iter().skip(from).take_while(|batch| batch.end() <= stop) {
             let rest = usize::try_from(batch.end() - place.next.max(batch.first())).unwrap_or(usize::MAX);
             records += rest;
             bytes += batch.record_bytes() / batch.len().max(1) * rest;
@@ -232,8 +272,10 @@ impl Memory {
 
     pub(super) fn set_active(&mut self, id: u32, active: bool) {
         let Some(place) = self.place(id) else { return };
-        if std::mem::replace(&mut place.active, active) && !active {
-            self.forget_unneeded_views(0, self.end);
+        place.active = active;
+        if !active {
+            let from = place.acknowledged;
+            self.forget_unneeded_views(from, self.end);
         }
     }
 
@@ -243,15 +285,21 @@ impl Memory {
         }
     }
 
-    pub(super) fn books(&self, id: u32) -> Books {
-        self.cursors
-            .iter()
-            .find(|place| place.id == id)
-            .map_or_else(Books::default, |place| place.books(self.end))
+    /// Nothing more is accepted for the cursor: it ends where everything sealed ends now.
+    pub(super) fn stop(&mut self, id: u32) {
+        let end = self.sealed_end();
+        if let Some(place) = self.place(id) {
+            place.stop.get_or_insert(end);
+        }
     }
 
-    pub(super) fn retire(&mut self, id: u32, reason: DropReason) -> Books {
-        let Some(at) = self.cursors.iter().position(|place| place.id == id) else { return Books::default() };
+    /// The books of a cursor that has not been retired.
+    pub(super) fn books(&self, id: u32) -> Option<Books> {
+        self.cursors.iter().find(|place| place.id == id).map(|place| place.books(self.end))
+    }
+
+    pub(super) fn retire(&mut self, id: u32, reason: DropReason) -> Option<Books> {
+        let at = self.cursors.iter().position(|place| place.id == id)?;
         let place = self.cursors.remove(at);
         let mut books = place.books(self.end);
         match reason {
@@ -260,8 +308,8 @@ impl Memory {
         }
         books.backlog = 0;
         self.forget_acknowledged();
-        self.forget_unneeded_views(0, self.end);
-        books
+        self.forget_unneeded_views(place.acknowledged, self.end);
+        Some(books)
     }
 
     pub(super) fn close(&mut self) {
@@ -289,6 +337,11 @@ impl Memory {
     fn place(&mut self, id: u32) -> Option<&mut Place> {
         self.cursors.iter_mut().find(|place| place.id == id)
     }
+}
+
+/// What a batch occupies, without its views: many batches of a few records each weigh more than their records.
+fn weight(batch: &Arc<SharedBatch>) -> usize {
+    batch.record_bytes() + size_of::<SharedBatch>()
 }
 
 /// The records `rows` of `batch`, counted over both kinds, as rows of each kind.
