@@ -11,9 +11,10 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use lane::{LaneRecord, id_from};
+pub use crate::journal::Refused;
+pub(crate) use lane::LaneRecord;
 
-use crate::journal::{Journal, Refused};
+use crate::journal::Journal;
 use crate::record::{Batch, EventMetrics, NetworkMetrics, Timestamp};
 use clock::Clock;
 use lane::{Lane, Pool};
@@ -55,12 +56,18 @@ struct Inner {
     settings: CollectorSettings,
     open_places: Pool,
     finished_places: Pool,
-    /// What was taken from the lanes and the journal has refused so far.
-    taken: Mutex<Batch>,
+    taken: Mutex<Taken>,
     wake: Notify,
     /// The task sleeps until it is woken; recorders read this after every record.
     asleep: AtomicBool,
     closed: AtomicBool,
+}
+
+/// What was taken from the lanes and the journal has refused so far. It keeps its places until it is accepted.
+#[derive(Default)]
+struct Taken {
+    batch: Batch,
+    places: usize,
 }
 
 /// Keeps lanes on cache lines of their own.
@@ -106,10 +113,11 @@ impl Collector {
             lanes: (0..lanes).map(|_| Padded(Mutex::new(Lane::new()))).collect(),
             clock: Clock::new(),
             journal,
-            open_places: Pool::new(settings.max_pending, lanes),
+            // Without a single place, nothing could ever be started.
+            open_places: Pool::new(settings.max_pending.max(1), lanes),
             finished_places: Pool::new(settings.max_buffered, lanes),
             settings,
-            taken: Mutex::new(Batch::default()),
+            taken: Mutex::default(),
             wake: Notify::new(),
             asleep: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -141,7 +149,8 @@ impl Collector {
                 renewed = Instant::now();
             }
             let moved = self.collect();
-            idle = if moved { 0 } else { idle.saturating_add(1) };
+            // While the journal refuses, it is asked again soon: nobody says when it has room.
+            idle = if moved || self.refused() { 0 } else { idle.saturating_add(1) };
             if idle < 3 {
                 let _ = tokio::time::timeout(self.0.settings.linger, self.0.wake.notified()).await;
                 continue;
@@ -160,16 +169,32 @@ impl Collector {
     /// Reports call this first, so that an answer holds what was recorded before the question.
     pub fn collect(&self) -> bool {
         let mut taken = self.0.taken.lock();
-        let mut accepted = taken.is_empty() || self.0.journal.append(&mut taken).is_ok();
+        let mut moved = !taken.batch.is_empty();
+        let mut accepted = self.append(&mut taken);
         for Padded(lane) in &self.0.lanes {
             if !accepted {
                 break;
             }
-            lane.lock().drain_into(&mut taken, &self.0.finished_places);
-            accepted = taken.is_empty() || self.0.journal.append(&mut taken).is_ok();
+            taken.places += lane.lock().drain_into(&mut taken.batch);
+            moved |= !taken.batch.is_empty();
+            accepted = self.append(&mut taken);
         }
+        moved &= accepted;
         drop(taken);
-        self.0.journal.seal()
+        self.0.journal.seal() || moved
+    }
+
+    /// Appends what was taken. False if the journal refuses.
+    fn append(&self, taken: &mut Taken) -> bool {
+        let accepted = taken.batch.is_empty() || self.0.journal.append(&mut taken.batch).is_ok();
+        if accepted {
+            self.0.finished_places.give_back(std::mem::take(&mut taken.places));
+        }
+        accepted
+    }
+
+    fn refused(&self) -> bool {
+        !self.0.taken.lock().batch.is_empty()
     }
 
     /// Ends [`Collector::run`]. What is finished by now is carried on; what is finished later is dropped and counted.
@@ -182,16 +207,9 @@ impl Collector {
 
     /// Closes every unfinished record as cancelled: the host is shutting down and nobody will see their end.
     pub fn cancel_open(&self) -> usize {
-        let end = self.now();
-        let mut cancelled = 0;
-        for Padded(lane) in &self.0.lanes {
-            let mut lane = lane.lock();
-            while lane.oldest_open().is_some() {
-                lane.close_oldest(end, &self.0.finished_places);
-                cancelled += 1;
-            }
-        }
-        cancelled
+        let now = Instant::now();
+        let close = |Padded(lane): &Padded<Mutex<Lane>>| lane.lock().close_all(now, &self.0.finished_places);
+        self.0.lanes.iter().map(close).sum()
     }
 
     /// What recorders have done so far.
@@ -208,9 +226,11 @@ impl Collector {
         sum
     }
 
-    /// Records that have waited for the journal since it refused: not accepted yet.
+    /// Finished records that the journal has not accepted yet.
     pub fn waiting(&self) -> usize {
-        self.0.taken.lock().len()
+        // Held to the end, so that nothing is on its way from a lane meanwhile.
+        let taken = self.0.taken.lock();
+        taken.batch.len() + self.0.lanes.iter().map(|Padded(lane)| lane.lock().finished_len()).sum::<usize>()
     }
 
     /// Copies of unfinished records, at most `most` of each kind.
@@ -249,7 +269,11 @@ impl Collector {
         let mut lane = self.lane(index).lock();
         while !lane.lease_open(&self.0.open_places) {
             drop(lane);
-            let freed = self.close_oldest(time);
+            let freed = self.take_spare_place() || self.close_oldest(started);
+            if !freed {
+                // The places are on their way: other threads have just taken them, and are about to use them.
+                std::thread::yield_now();
+            }
             lane = self.lane(index).lock();
             if freed {
                 lane.gain_open();
@@ -306,9 +330,14 @@ impl Collector {
         R::open(&mut self.lane(open.lane).lock()).get_mut(open.ticket).is_some()
     }
 
+    /// Takes a place that a lane has leased and does not need now. False if there is none.
+    fn take_spare_place(&self) -> bool {
+        self.0.lanes.iter().any(|Padded(lane)| lane.lock().cede_open())
+    }
+
     /// Closes the oldest open record of all lanes and takes its place away from its lane. False if another thread was
     /// quicker.
-    fn close_oldest(&self, end: Timestamp) -> bool {
+    fn close_oldest(&self, now: Instant) -> bool {
         let oldest = self
             .0
             .lanes
@@ -317,7 +346,7 @@ impl Collector {
             .min_by_key(|(started, _)| *started);
         let Some((_, lane)) = oldest else { return false };
         let mut lane = lane.lock();
-        lane.close_oldest(end, &self.0.finished_places);
+        lane.close_oldest(now, &self.0.finished_places);
         lane.cede_open()
     }
 

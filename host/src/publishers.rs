@@ -1,8 +1,8 @@
 //! The native types of publishers, as configuration names them.
 //!
 //! Invariant: each joins through [`PublisherType`](crate::publisher::PublisherType) and nothing else, and none knows
-//! another. What two of them need stands in a module of its own: [`series`] (records folded into Prometheus series),
-//! `offload` (blocking work that survives its caller) and `units` (sizes and durations in settings).
+//! another. What two of them need stands in a module of its own: [`series`] (records folded into Prometheus series) and
+//! `offload` (blocking work that survives its caller).
 
 pub mod file;
 mod offload;
@@ -11,7 +11,6 @@ pub mod prometheus;
 #[cfg(feature = "prometheus")]
 pub mod series;
 pub mod stdout;
-mod units;
 
 pub use file::FilePublisher;
 #[cfg(feature = "prometheus")]

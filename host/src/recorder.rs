@@ -23,11 +23,10 @@ pub use guards::{Event, EventBuilder, Network, NetworkBuilder};
 pub use keyed::{EventKey, Outcome};
 
 use crate::collector::Collector;
-use crate::record::{EventMetrics, NetworkMetrics, Text, Timestamp};
+use crate::record::{EventMetrics, NetworkMetrics, Text};
 use keyed::Keyed;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use uuid::Uuid;
 
 /// Records events and network operations. Cheap to clone: a handle.
 #[derive(Clone)]
@@ -92,10 +91,24 @@ impl Recorder {
     /// Starts an event whose end is seen elsewhere. One that is open under the same key is closed as cancelled; then
     /// the answer is false.
     pub fn start_event(&self, key: EventKey<'_>) -> bool {
-        let open = self.0.collector.start(|id, time| self.blank_event(id, time, &key));
-        let restarted = self.0.keyed.insert(&self.0.collector, &key, open);
+        self.start_keyed(&key, Some(self.0.process_id))
+    }
+
+    /// As [`Recorder::start_event`], for an event of another process, which is not known.
+    pub fn start_remote_event(&self, key: EventKey<'_>) -> bool {
+        self.start_keyed(&key, None)
+    }
+
+    fn start_keyed(&self, key: &EventKey<'_>, process_id: Option<u32>) -> bool {
+        let open = self.0.collector.start(|id, time| {
+            let mut event = EventMetrics::started(id, key.event_name, key.task_id, time);
+            event.pipeline_id = key.pipeline_id.map(Text::new);
+            event.process_id = process_id;
+            event
+        });
+        let restarted = self.0.keyed.insert(&self.0.collector, key, open);
         if restarted {
-            self.0.misuse.count(&self.0.misuse.restarted, &key, "was started again before it ended");
+            self.0.misuse.count(&self.0.misuse.restarted, key, "was started again before it ended");
         }
         !restarted
     }
@@ -138,13 +151,6 @@ impl Recorder {
     /// Copies of unfinished records, at most `most` of each kind.
     pub fn pending(&self, most: usize) -> (Vec<EventMetrics>, Vec<NetworkMetrics>) {
         self.0.collector.pending(most)
-    }
-
-    fn blank_event(&self, id: Uuid, time: Timestamp, key: &EventKey<'_>) -> EventMetrics {
-        let mut event = EventMetrics::started(id, key.event_name, key.task_id, time);
-        event.pipeline_id = key.pipeline_id.map(Text::new);
-        event.process_id = Some(self.0.process_id);
-        event
     }
 }
 

@@ -28,7 +28,7 @@ impl Pool {
         before.min(self.chunk)
     }
 
-    fn give_back(&self, places: usize) {
+    pub(super) fn give_back(&self, places: usize) {
         if places > 0 {
             self.left.fetch_add(places, Ordering::Relaxed);
         }
@@ -153,26 +153,38 @@ impl Lane {
         event.into_iter().chain(operation).min()
     }
 
-    /// Closes the oldest open record as cancelled.
-    pub(super) fn close_oldest(&mut self, end: Timestamp, pool: &Pool) {
+    /// Closes the oldest open record as cancelled, to make room.
+    pub(super) fn close_oldest(&mut self, now: Instant, pool: &Pool) {
+        self.counts.closed_oldest += u64::from(self.cancel_oldest(now, pool));
+    }
+
+    /// Closes all open records as cancelled, and says how many.
+    pub(super) fn close_all(&mut self, now: Instant, pool: &Pool) -> usize {
+        std::iter::repeat_with(|| self.cancel_oldest(now, pool)).take_while(|closed| *closed).count()
+    }
+
+    fn cancel_oldest(&mut self, now: Instant, pool: &Pool) -> bool {
         let event = self.open_events.oldest();
         let operation = self.open_operations.oldest();
         match (event, operation) {
             (Some((ticket, event)), operation) if operation.is_none_or(|(_, other)| event <= other) => {
-                self.close::<EventMetrics>(ticket, end, pool);
+                self.close::<EventMetrics>(ticket, now, pool)
             }
-            (_, Some((ticket, _))) => self.close::<NetworkMetrics>(ticket, end, pool),
-            (_, None) => {}
+            (_, Some((ticket, _))) => self.close::<NetworkMetrics>(ticket, now, pool),
+            (_, None) => false,
         }
     }
 
-    fn close<R: LaneRecord>(&mut self, ticket: Ticket, end: Timestamp, pool: &Pool) {
-        if let Some((_, mut record)) = R::open(self).remove(ticket) {
-            record.cancel();
-            record.end(end);
-            self.counts.closed_oldest += 1;
-            self.push(record, pool);
-        }
+    fn close<R: LaneRecord>(&mut self, ticket: Ticket, now: Instant, pool: &Pool) -> bool {
+        let Some((started, mut record)) = R::open(self).remove(ticket) else { return false };
+        record.cancel();
+        record.end(record.start_time().after(now.saturating_duration_since(started)));
+        self.push(record, pool);
+        true
+    }
+
+    pub(super) fn finished_len(&self) -> usize {
+        self.finished.len()
     }
 
     /// Puts a finished record where the collector finds it. Returns how many wait; 0 if it had to be dropped.
@@ -190,20 +202,21 @@ impl Lane {
         waiting + 1
     }
 
-    /// Moves the finished records into `batch`, whose buffers the lane keeps for the next ones if it is empty.
-    pub(super) fn drain_into(&mut self, batch: &mut Batch, pool: &Pool) {
+    /// Moves the finished records into `batch`, whose buffers the lane keeps for the next ones if it is empty. Returns
+    /// how many places they held; those go back when the records are accepted.
+    pub(super) fn drain_into(&mut self, batch: &mut Batch) -> usize {
         if batch.is_empty() {
             std::mem::swap(batch, &mut self.finished);
         } else {
             batch.events.append(&mut self.finished.events);
             batch.operations.append(&mut self.finished.operations);
         }
-        pool.give_back(std::mem::take(&mut self.finished_leased));
+        std::mem::take(&mut self.finished_leased)
     }
 }
 
 /// A version 7 UUID (RFC 9562) of `start` and a number that tells records of the same moment apart.
-pub(crate) fn id_from(start: Timestamp, number: u64) -> Uuid {
+fn id_from(start: Timestamp, number: u64) -> Uuid {
     let (millis, rest) = (start.as_nanos() / 1_000_000, start.as_nanos() % 1_000_000);
     let fraction = rest * 4096 / 1_000_000;
     let high = (millis << 16) | 0x7000 | fraction;

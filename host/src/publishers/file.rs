@@ -10,7 +10,7 @@ mod tests;
 mod writer;
 
 use super::offload::Offloaded;
-use super::units;
+use crate::config::units::{self, ByteSize};
 use crate::publisher::{Context, PublishError, PublishResult, Publisher, PublisherType, StatusSource};
 use crate::record::{EventBatch, Format, NetworkBatch};
 use bytes::Bytes;
@@ -30,10 +30,10 @@ pub struct FileConfig {
     pub path: PathBuf,
     /// The file is rotated before it grows beyond this. A batch is never divided: one that is larger alone makes a
     /// larger file.
-    #[serde(default, deserialize_with = "units::size")]
-    pub max_size: Option<u64>,
+    #[serde(default)]
+    pub max_size: Option<ByteSize>,
     /// The file is rotated when it is that old and not empty.
-    #[serde(default, deserialize_with = "units::duration")]
+    #[serde(default, deserialize_with = "units::optional_duration")]
     pub max_age: Option<Duration>,
     /// How many rotated files are kept; absent: all.
     #[serde(default)]
@@ -53,7 +53,7 @@ impl FilePublisher {
         let path = context.base_dir.join(&config.path);
         let settings = Settings {
             path: path.clone(),
-            max_size: config.max_size,
+            max_size: config.max_size.map(ByteSize::bytes),
             max_age: config.max_age,
             keep: config.keep,
         };
@@ -140,7 +140,7 @@ impl PublisherType for FilePublisher {
         if config.path.file_name().is_none() {
             problem("path", "must name a file");
         }
-        if config.max_size == Some(0) {
+        if config.max_size == Some(ByteSize(0)) {
             problem("max_size", "must be more than 0; leave it out for no bound");
         }
         if config.max_age == Some(Duration::ZERO) {

@@ -9,7 +9,7 @@ mod listener;
 mod tests;
 
 use super::series::{Series, SeriesSettings, idle_expiry_problem};
-use super::units;
+use crate::config::units;
 use crate::publisher::{Context, PublishError, PublishResult, Publisher, PublisherType, StatusSource};
 use crate::record::{EventBatch, NetworkBatch};
 use anyhow::Context as _;
@@ -34,7 +34,7 @@ pub struct PrometheusConfig {
     /// Distinct label sets per metric; what goes beyond is counted under `other`.
     pub max_series: usize,
     /// A series that saw nothing for that long is let go; absent: never.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(deserialize_with = "units::optional_duration")]
     pub idle_expiry: Option<Duration>,
 }
 

@@ -2,11 +2,11 @@
 
 use super::counts::From as Door;
 use super::{Shared, answer, with_body};
+use crate::collector::Refused;
 use crate::ingest::body::{Received, Refusal, receive};
 use crate::ingest::json::{Layout, Message, Refusals, Step};
 use crate::ingest::otlp::{self, Encoding};
 use crate::ingest::{MAX_PROBLEMS, Problem, Unreadable, json};
-use crate::journal::Refused;
 use crate::record::Batch;
 use crate::recorder::{EventKey, Outcome, Recorder};
 use axum::Json;
@@ -90,7 +90,7 @@ fn follow(recorder: &Recorder, message: &Message) -> bool {
     match &message.step {
         Step::Start => {
             // False says that an earlier execution was closed for this one, which has started nonetheless.
-            recorder.start_event(key);
+            recorder.start_remote_event(key);
             true
         }
         Step::Retry => recorder.record_retry(key),

@@ -242,7 +242,7 @@ async fn two_publishers_never_share_a_file() {
 async fn it_is_rotated_by_size_and_the_newest_are_kept() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("events.jsonl");
-    let max_size = Some(line("a").len() as u64 * 2);
+    let max_size = Some(ByteSize(line("a").len() as u64 * 2));
     let mut publisher = opened(&dir, FileConfig { max_size, keep: Some(2), ..config("events.jsonl") }).await;
     // Not ours: neither counted nor removed.
     fs::write(dir.path().join("events.jsonl.1"), "").unwrap();
@@ -295,7 +295,8 @@ async fn behind_a_link_the_file_itself_is_rotated() {
     fs::create_dir(dir.path().join("volume")).unwrap();
     std::os::unix::fs::symlink(dir.path().join("volume/real.jsonl"), dir.path().join("events.jsonl"))
         .unwrap();
-    let mut publisher = opened(&dir, FileConfig { max_size: Some(1), ..config("events.jsonl") }).await;
+    let mut publisher =
+        opened(&dir, FileConfig { max_size: Some(ByteSize(1)), ..config("events.jsonl") }).await;
     publish(&mut publisher, "a").await;
     publish(&mut publisher, "b").await;
     assert_eq!(fs::read_dir(dir.path().join("volume")).unwrap().count(), 2);
@@ -317,7 +318,10 @@ async fn lines_of_another_writer_stay_where_nothing_failed() {
 fn settings_are_strict() {
     let config: FileConfig =
         toml::from_str("path = \"events.jsonl\"\nmax_size = \"100MiB\"\nmax_age = \"1d\"\nkeep = 7").unwrap();
-    assert_eq!((config.max_size, config.max_age), (Some(100 << 20), Some(Duration::from_secs(86_400))));
+    assert_eq!(
+        (config.max_size, config.max_age),
+        (Some(ByteSize::mib(100)), Some(Duration::from_secs(86_400)))
+    );
     assert!(FilePublisher::validate(&config).is_empty());
     let config: FileConfig = toml::from_str("path = \"..\"\nmax_size = 0\nmax_age = \"0s\"").unwrap();
     let keys: Vec<_> = FilePublisher::validate(&config).into_iter().map(|(key, _)| key).collect();
