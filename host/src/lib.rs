@@ -29,3 +29,6 @@ pub mod server;
 
 pub mod host;
 pub mod watch;
+
+#[cfg(feature = "cli")]
+pub mod cli;

@@ -1,0 +1,56 @@
+//! `pressroom check`: is the configuration right?
+//!
+//! Invariant: nothing is started, opened or changed.
+
+use super::words::{self, Column};
+use super::{DEFAULT_CONFIG, Failure, to_stdout};
+use crate::host::Checked;
+use std::path::PathBuf;
+
+/// Check a configuration without running it
+///
+/// Reads the configuration as `run` would, every publisher's own settings included, and the plugin directory, and
+/// says everything that is wrong: a line per problem, `FILE:LINE:COLUMN: KEY: MESSAGE`. Nothing is started.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  pressroom check
+  pressroom check --config /etc/pressroom/pressroom.toml
+
+Exit codes:
+  0  the configuration is right; its publishers and plugins are listed
+  2  it is not; every problem is listed")]
+pub(super) struct Args {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub(super) config: PathBuf,
+}
+
+pub(super) fn check(args: &Args) -> Result<(), Failure> {
+    super::run::exists(&args.config)?;
+    let checked = match crate::host::check(&args.config) {
+        Ok(checked) => checked,
+        Err(error) => {
+            to_stdout(&error.to_string())?;
+            let problems = words::counted(error.problems().len() as u64, "problem");
+            return Err(Failure::wrong(format!("{problems} in {}", args.config.display())));
+        }
+    };
+    to_stdout(&summary(args, &checked))?;
+    Ok(())
+}
+
+fn summary(args: &Args, checked: &Checked) -> String {
+    let mut out = format!("{} is right\n", args.config.display());
+    let columns = [Column::Text("publisher"), Column::Text("type"), Column::Text("")];
+    let rows = checked.publishers.iter().map(|publisher| {
+        let waits = publisher.waits.as_ref().map_or_else(String::new, |reason| format!("will wait: {reason}"));
+        vec![publisher.label.clone(), publisher.kind.clone(), waits]
+    });
+    out.push_str(&words::table(&columns, rows, "no publishers: records are kept for reports only"));
+    let dir = checked.plugins_dir.display();
+    match checked.plugins.as_slice() {
+        [] => out.push_str(&format!("no plugins in {dir}\n")),
+        plugins => out.push_str(&format!("plugins in {dir}: {}\n", plugins.join(", "))),
+    }
+    out
+}

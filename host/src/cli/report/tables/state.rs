@@ -1,0 +1,183 @@
+//! The host's own parts as tables: publishers and plugins.
+
+use crate::cli::words::{self, Column, bytes, count, cut};
+use crate::delivery::PublisherStatus;
+use crate::journal::Books;
+use crate::record::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+const NAME: usize = 40;
+const REASON: usize = 200;
+
+/// A publisher, as a host tells of it; a newer host may say more.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Publisher {
+    label: String,
+    #[serde(rename = "type")]
+    kind: String,
+    state: String,
+    reason: Option<String>,
+    since: String,
+    books: Books,
+    attempts: u64,
+    failed_attempts: u64,
+    last_error: Option<String>,
+    update_failed: Option<String>,
+    last_delivery: Option<String>,
+}
+
+impl From<&PublisherStatus> for Publisher {
+    fn from(status: &PublisherStatus) -> Self {
+        Self {
+            label: status.label.to_string(),
+            kind: status.kind.to_string(),
+            state: status.state.as_str().to_owned(),
+            reason: status.reason.clone(),
+            since: status.since.to_string(),
+            books: status.books,
+            attempts: status.attempts,
+            failed_attempts: status.failed_attempts,
+            last_error: status.last_error.clone(),
+            update_failed: status.update_failed.clone(),
+            last_delivery: status.last_delivery.map(|time| time.to_string()),
+        }
+    }
+}
+
+pub(in crate::cli) fn publishers(publishers: &[Publisher], rows: usize) -> String {
+    let columns = [
+        Column::Text("publisher"),
+        Column::Text("type"),
+        Column::Text("state"),
+        Column::Text("since"),
+        Column::Figure("accepted"),
+        Column::Figure("delivered"),
+        Column::Figure("filtered"),
+        Column::Figure("dead letters"),
+        Column::Figure("dropped"),
+        Column::Figure("backlog"),
+        Column::Text("books"),
+        Column::Figure("calls"),
+        Column::Figure("failed"),
+        Column::Text("last delivery"),
+    ];
+    let now = Timestamp::now();
+    let when = |text: &str| text.parse().map_or_else(|_| cut(text, NAME), |time| words::time(time, now));
+    let table = publishers.iter().take(rows).map(|one| {
+        let books = &one.books;
+        let mut row = vec![cut(&one.label, NAME), cut(&one.kind, NAME), cut(&one.state, NAME), when(&one.since)];
+        let fates = [books.delivered, books.filtered, books.dead_lettered, books.dropped.total(), books.backlog];
+        row.push(count(books.accepted));
+        row.extend(fates.map(count));
+        row.push(if books.balance() { "balance" } else { "DO NOT BALANCE" }.to_owned());
+        row.extend([one.attempts, one.failed_attempts].map(count));
+        row.push(one.last_delivery.as_deref().map_or_else(|| "never".to_owned(), when));
+        row
+    });
+    let mut out = words::table(&columns, table, "there is no publisher");
+    for one in publishers.iter().take(rows) {
+        let said = [("", &one.reason), ("not updated: ", &one.update_failed), ("last error: ", &one.last_error)];
+        let mut told: Vec<&str> = Vec::new();
+        for (what, text) in said {
+            let Some(text) = text.as_deref().filter(|text| !told.contains(text)) else { continue };
+            out.push_str(&format!("  {}: {what}{}\n", cut(&one.label, NAME), cut(text, REASON)));
+            told.push(text);
+        }
+    }
+    out + &left_out(publishers.len(), rows)
+}
+
+/// A plugin file, as a host tells of it.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Plugin {
+    plugin: String,
+    file: String,
+    digest: Option<String>,
+    reason: Option<String>,
+    #[serde(default)]
+    publishers: Vec<PluginPublisher>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PluginPublisher {
+    label: String,
+    state: String,
+    reason: Option<String>,
+    update_failed: Option<String>,
+    #[serde(default)]
+    detail: Value,
+}
+
+pub(in crate::cli) fn plugins(plugins: &[Plugin], rows: usize) -> String {
+    let columns = [
+        Column::Text("plugin"),
+        Column::Text("publisher"),
+        Column::Text("state"),
+        Column::Text("interface"),
+        Column::Text("digest"),
+        Column::Figure("compiled in"),
+        Column::Figure("calls"),
+        Column::Figure("traps"),
+        Column::Figure("memory"),
+        Column::Figure("of"),
+    ];
+    let table = plugins.iter().take(rows).flat_map(|plugin| {
+        let name = cut(&plugin.plugin, NAME);
+        let digest = plugin.digest.as_deref().map_or_else(|| "-".to_owned(), |digest| cut(digest, 13));
+        let idle = plugin.publishers.is_empty().then(|| {
+            let mut row = vec![name.clone(), "-".to_owned(), "idle".to_owned(), "-".to_owned(), digest.clone()];
+            row.resize(columns.len(), "-".to_owned());
+            row
+        });
+        let running = plugin.publishers.iter().map(move |one| {
+            let number = |key: &str| one.detail.get(key).and_then(Value::as_u64);
+            let shown = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+            let interface = one.detail.get("interface").and_then(Value::as_str).map(|text| cut(text, NAME));
+            let compiled = one.detail.get("compile_ms").and_then(Value::as_f64).map(|ms| words::seconds(ms / 1e3));
+            let cached = one.detail.get("cached").and_then(Value::as_bool) == Some(true);
+            vec![
+                name.clone(),
+                cut(&one.label, NAME),
+                cut(&one.state, NAME),
+                shown(interface),
+                digest.clone(),
+                if cached { "cache".to_owned() } else { shown(compiled) },
+                shown(number("calls").map(count)),
+                shown(number("traps").map(count)),
+                shown(number("memory_bytes").map(bytes)),
+                shown(number("memory_limit_bytes").map(bytes)),
+            ]
+        });
+        idle.into_iter().chain(running)
+    });
+    let mut out = words::table(&columns, table, "there is no plugin in the plugin directory");
+    for plugin in plugins.iter().take(rows) {
+        let name = cut(&plugin.plugin, NAME);
+        if let Some(reason) = &plugin.reason {
+            out.push_str(&format!("  {name} ({}): {}\n", cut(&plugin.file, REASON), cut(reason, REASON)));
+        }
+        for one in &plugin.publishers {
+            let label = cut(&one.label, NAME);
+            let last = one.detail.get("last_error").and_then(Value::as_str).map(str::to_owned);
+            let said = [("", &one.reason), ("not updated: ", &one.update_failed), ("last trap: ", &last)];
+            for (what, text) in said {
+                if let Some(text) = text {
+                    out.push_str(&format!("  {label}: {what}{}\n", cut(text, REASON)));
+                }
+            }
+            let lines = one.detail.get("log").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            for line in lines.iter().filter_map(Value::as_str).rev().take(5).collect::<Vec<_>>().into_iter().rev() {
+                out.push_str(&format!("  {label} says {}\n", cut(line, REASON)));
+            }
+        }
+    }
+    out + &left_out(plugins.len(), rows)
+}
+
+fn left_out(all: usize, rows: usize) -> String {
+    match all.checked_sub(rows) {
+        None | Some(0) => String::new(),
+        Some(_) => format!("  {} of {} are shown\n", count(rows as u64), count(all as u64)),
+    }
+}
