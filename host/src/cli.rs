@@ -122,7 +122,8 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
 fn logging(level: &str) -> Result<(), Failure> {
     let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty());
     let directives = asked.unwrap_or_else(|| {
-        let quiet = ["wasmtime", "cranelift_codegen", "regalloc2", "hyper", "hyper_util", "reqwest", "notify"];
+        let quiet =
+            ["wasmtime", "cranelift_codegen", "regalloc2", "hyper", "hyper_util", "reqwest", "notify"];
         quiet.iter().fold(level.to_owned(), |all, noisy| all + "," + noisy + "=warn")
     });
     let filter = EnvFilter::try_new(&directives)

@@ -43,7 +43,8 @@ fn summary(args: &Args, checked: &Checked) -> String {
     let mut out = format!("{} is right\n", args.config.display());
     let columns = [Column::Text("publisher"), Column::Text("type"), Column::Text("")];
     let rows = checked.publishers.iter().map(|publisher| {
-        let waits = publisher.waits.as_ref().map_or_else(String::new, |reason| format!("will wait: {reason}"));
+        let waits =
+            publisher.waits.as_ref().map_or_else(String::new, |reason| format!("will wait: {reason}"));
         vec![publisher.label.clone(), publisher.kind.clone(), waits]
     });
     out.push_str(&words::table(&columns, rows, "no publishers: records are kept for reports only"));

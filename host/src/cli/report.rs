@@ -133,7 +133,9 @@ pub(super) async fn report(args: Args) -> Result<(), Failure> {
 fn question_url(args: &Args) -> Result<Url, Failure> {
     let name = args.question.name();
     if args.threshold.is_some() && !args.question.has_threshold() {
-        return Err(Failure::wrong(format!("{name} has no --threshold; slow-events and slow-network-operations have")));
+        return Err(Failure::wrong(format!(
+            "{name} has no --threshold; slow-events and slow-network-operations have"
+        )));
     }
     let mut url = args.url.clone();
     url.set_path(&format!("{}/v1/report/{name}", args.url.path().trim_end_matches('/')));
@@ -182,7 +184,9 @@ fn unreachable(origin: &str, error: &reqwest::Error) -> Failure {
     Failure::failed(if error.is_timeout() {
         format!("the host at {origin} does not answer: {cause}")
     } else if error.is_connect() {
-        format!("no host answers at {origin}: {cause}; is it running (`pressroom run`), and is this its server.listen? --url names another")
+        format!(
+            "no host answers at {origin}: {cause}; is it running (`pressroom run`), and is this its server.listen? --url names another"
+        )
     } else {
         format!("what listens at {origin} does not answer as a host does: {cause}")
     })
@@ -202,7 +206,9 @@ fn refusal(origin: &str, path: &str, status: StatusCode, with_token: bool, body:
     let said = json.as_ref().and_then(|json| json.get("error")?.as_str()).map(|text| words::cut(text, 300));
     match (status, said) {
         (StatusCode::UNAUTHORIZED, _) if with_token => {
-            format!("the host at {origin} does not take this token: give its server.token with --token or PRESSROOM_TOKEN")
+            format!(
+                "the host at {origin} does not take this token: give its server.token with --token or PRESSROOM_TOKEN"
+            )
         }
         (StatusCode::UNAUTHORIZED, _) => {
             format!("the host at {origin} wants its server.token: give it with --token or PRESSROOM_TOKEN")

@@ -104,7 +104,12 @@ fn introduce(host: &Host, config: &Path) {
             (_, None, None) => String::new(),
         };
         let reason = status.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-        tracing::info!("publisher {} ({}{place}) {}{reason}", status.label, status.kind, status.state.as_str());
+        tracing::info!(
+            "publisher {} ({}{place}) {}{reason}",
+            status.label,
+            status.kind,
+            status.state.as_str()
+        );
     }
     let settings = host.config();
     let drop_in = if settings.plugins.drop_in { "drop a .wasm in to run it" } else { "drop_in is off" };
@@ -115,7 +120,10 @@ async fn reload(host: &Host) {
     tracing::info!("SIGHUP: reading the configuration and the plugin directory again");
     match host.reload().await {
         // What changed has been logged by the host; so has what is wrong with a configuration.
-        Ok(applied) => tracing::info!("applied, {} did not change", words::counted(applied.unchanged.len() as u64, "publisher")),
+        Ok(applied) => tracing::info!(
+            "applied, {} did not change",
+            words::counted(applied.unchanged.len() as u64, "publisher")
+        ),
         Err(error @ (ReloadError::NoFile | ReloadError::Closing)) => tracing::error!("{error}"),
         Err(_) => {}
     }
@@ -137,8 +145,15 @@ pub(super) fn account(closing: &Closing) -> String {
         let books = &account.books;
         let mut row = vec![words::cut(&account.label, 64)];
         row.extend(
-            [books.accepted, books.delivered, books.filtered, books.dead_lettered, books.dropped.total(), books.backlog]
-                .map(words::count),
+            [
+                books.accepted,
+                books.delivered,
+                books.filtered,
+                books.dead_lettered,
+                books.dropped.total(),
+                books.backlog,
+            ]
+            .map(words::count),
         );
         row.push(if books.balance() { "balance" } else { "DO NOT BALANCE" }.to_owned());
         row

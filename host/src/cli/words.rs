@@ -93,7 +93,8 @@ pub(super) fn date(time: Timestamp) -> String {
 pub(super) fn cut(text: &str, most: usize) -> String {
     // Beside control characters, those that reorder or hide what stands around them.
     let unsafe_char = |c: char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     let mut clean = text.chars().map(|c| if unsafe_char(c) { ' ' } else { c });
     let mut out: String = clean.by_ref().take(most).collect();
@@ -145,8 +146,12 @@ mod tests {
             ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "3.0 GiB", "5120.0 TiB"]
         );
         assert_eq!(
-            [0.0, 12.3e-6, 0.004_56, 0.3504, 0.9996, 2.406, 59.99, 185.0, 7_800.0, 360_000.0, f64::NAN].map(seconds),
-            ["0.00 µs", "12.3 µs", "4.56 ms", "350 ms", "1.00 s", "2.41 s", "1m 00s", "3m 05s", "2h 10m", "4d 04h", "?"]
+            [0.0, 12.3e-6, 0.004_56, 0.3504, 0.9996, 2.406, 59.99, 185.0, 7_800.0, 360_000.0, f64::NAN]
+                .map(seconds),
+            [
+                "0.00 µs", "12.3 µs", "4.56 ms", "350 ms", "1.00 s", "2.41 s", "1m 00s", "3m 05s", "2h 10m",
+                "4d 04h", "?"
+            ]
         );
     }
 

@@ -66,8 +66,10 @@ pub(in crate::cli) fn publishers(publishers: &[Publisher], rows: usize) -> Strin
     let when = |text: &str| text.parse().map_or_else(|_| cut(text, NAME), |time| words::time(time, now));
     let table = publishers.iter().take(rows).map(|one| {
         let books = &one.books;
-        let mut row = vec![cut(&one.label, NAME), cut(&one.kind, NAME), cut(&one.state, NAME), when(&one.since)];
-        let fates = [books.delivered, books.filtered, books.dead_lettered, books.dropped.total(), books.backlog];
+        let mut row =
+            vec![cut(&one.label, NAME), cut(&one.kind, NAME), cut(&one.state, NAME), when(&one.since)];
+        let fates =
+            [books.delivered, books.filtered, books.dead_lettered, books.dropped.total(), books.backlog];
         row.push(count(books.accepted));
         row.extend(fates.map(count));
         row.push(if books.balance() { "balance" } else { "DO NOT BALANCE" }.to_owned());
@@ -77,7 +79,8 @@ pub(in crate::cli) fn publishers(publishers: &[Publisher], rows: usize) -> Strin
     });
     let mut out = words::table(&columns, table, "there is no publisher");
     for one in publishers.iter().take(rows) {
-        let said = [("", &one.reason), ("not updated: ", &one.update_failed), ("last error: ", &one.last_error)];
+        let said =
+            [("", &one.reason), ("not updated: ", &one.update_failed), ("last error: ", &one.last_error)];
         let mut told: Vec<&str> = Vec::new();
         for (what, text) in said {
             let Some(text) = text.as_deref().filter(|text| !told.contains(text)) else { continue };
@@ -126,7 +129,8 @@ pub(in crate::cli) fn plugins(plugins: &[Plugin], rows: usize) -> String {
         let name = cut(&plugin.plugin, NAME);
         let digest = plugin.digest.as_deref().map_or_else(|| "-".to_owned(), |digest| cut(digest, 13));
         let idle = plugin.publishers.is_empty().then(|| {
-            let mut row = vec![name.clone(), "-".to_owned(), "idle".to_owned(), "-".to_owned(), digest.clone()];
+            let mut row =
+                vec![name.clone(), "-".to_owned(), "idle".to_owned(), "-".to_owned(), digest.clone()];
             row.resize(columns.len(), "-".to_owned());
             row
         });
@@ -134,7 +138,8 @@ pub(in crate::cli) fn plugins(plugins: &[Plugin], rows: usize) -> String {
             let number = |key: &str| one.detail.get(key).and_then(Value::as_u64);
             let shown = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
             let interface = one.detail.get("interface").and_then(Value::as_str).map(|text| cut(text, NAME));
-            let compiled = one.detail.get("compile_ms").and_then(Value::as_f64).map(|ms| words::seconds(ms / 1e3));
+            let compiled =
+                one.detail.get("compile_ms").and_then(Value::as_f64).map(|ms| words::seconds(ms / 1e3));
             let cached = one.detail.get("cached").and_then(Value::as_bool) == Some(true);
             vec![
                 name.clone(),
@@ -166,8 +171,11 @@ pub(in crate::cli) fn plugins(plugins: &[Plugin], rows: usize) -> String {
                     out.push_str(&format!("  {label}: {what}{}\n", cut(text, REASON)));
                 }
             }
-            let lines = one.detail.get("log").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            for line in lines.iter().filter_map(Value::as_str).rev().take(5).collect::<Vec<_>>().into_iter().rev() {
+            let lines =
+                one.detail.get("log").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            for line in
+                lines.iter().filter_map(Value::as_str).rev().take(5).collect::<Vec<_>>().into_iter().rev()
+            {
                 out.push_str(&format!("  {label} says {}\n", cut(line, REASON)));
             }
         }
