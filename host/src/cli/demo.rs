@@ -86,10 +86,26 @@ pub(super) async fn demo(args: Args) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let work = WorkDir::new(args.keep)?;
     let story = Story { started: Instant::now() };
-    tokio::select! {
-        outcome = play(&args, &source, dir.as_deref(), &work, &story) => outcome,
-        name = signals.end() => Err(Failure::failed(format!("{name}: the demo ended early"))),
+    let ended_early = |name: &str| Failure::failed(format!("{name}: the demo ended early"));
+    let (stage, mut problems) = tokio::select! {
+        played = play(&source, dir.as_deref(), &work, &story) => played?,
+        name = signals.end() => return Err(ended_early(name)),
+    };
+    if args.keep {
+        let again = stage.pipeline.clone().start(Duration::from_secs(5));
+        stage.invite(&story);
+        story.say(&format!("{}: ending", signals.end().await));
+        again.stop().await?;
     }
+    problems.extend(tokio::select! {
+        closed = stage.close(&story) => closed?,
+        name = signals.end() => return Err(ended_early(name)),
+    });
+    if problems.is_empty() {
+        story.say("everything that was recorded arrived everywhere, once, and all books balance");
+        return Ok(());
+    }
+    Err(Failure::failed(problems.join("\nerror: ")))
 }
 
 fn plugin_source(args: &Args) -> Result<PluginSource, Failure> {
@@ -108,13 +124,13 @@ fn plugin_source(args: &Args) -> Result<PluginSource, Failure> {
     })
 }
 
+/// Everything up to the end of the host. Returns what runs and what went wrong.
 async fn play(
-    args: &Args,
     source: &PluginSource,
     dir: Option<&Path>,
     work: &WorkDir,
     story: &Story,
-) -> Result<(), Failure> {
+) -> Result<(Stage, Vec<String>), Failure> {
     story.say(&format!("everything that the demo writes is in {}", work.path().display()));
     let stage = Stage::set(dir, work.path(), story).await?;
     let running = stage.pipeline.clone().start(Duration::from_millis(500));
@@ -130,19 +146,5 @@ async fn play(
     problems.extend(stage.settle(story).await);
     stage.reports(story);
     problems.extend(stage.compare(story).await?);
-
-    if args.keep {
-        let again = stage.pipeline.clone().start(Duration::from_secs(5));
-        stage.invite(story);
-        // A signal's second meaning, the end of the demo, waits until it has been heard here.
-        Signals::new()?.end().await;
-        story.say("ending");
-        again.stop().await?;
-    }
-    problems.extend(stage.close(story).await?);
-    if problems.is_empty() {
-        story.say("everything that was recorded arrived everywhere, once, and all books balance");
-        return Ok(());
-    }
-    Err(Failure::failed(problems.join("\nerror: ")))
+    Ok((stage, problems))
 }

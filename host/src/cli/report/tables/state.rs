@@ -50,7 +50,6 @@ pub(in crate::cli) fn publishers(publishers: &[Publisher], rows: usize) -> Strin
         Column::Text("publisher"),
         Column::Text("type"),
         Column::Text("state"),
-        Column::Text("since"),
         Column::Figure("accepted"),
         Column::Figure("delivered"),
         Column::Figure("filtered"),
@@ -58,29 +57,34 @@ pub(in crate::cli) fn publishers(publishers: &[Publisher], rows: usize) -> Strin
         Column::Figure("dropped"),
         Column::Figure("backlog"),
         Column::Text("books"),
-        Column::Figure("calls"),
-        Column::Figure("failed"),
+        Column::Text("calls"),
         Column::Text("last delivery"),
     ];
     let now = Timestamp::now();
     let when = |text: &str| text.parse().map_or_else(|_| cut(text, NAME), |time| words::time(time, now));
     let table = publishers.iter().take(rows).map(|one| {
         let books = &one.books;
-        let mut row =
-            vec![cut(&one.label, NAME), cut(&one.kind, NAME), cut(&one.state, NAME), when(&one.since)];
+        let mut row = [&one.label, &one.kind, &one.state].map(|text| cut(text, NAME)).to_vec();
         let fates =
             [books.delivered, books.filtered, books.dead_lettered, books.dropped.total(), books.backlog];
         row.push(count(books.accepted));
         row.extend(fates.map(count));
         row.push(if books.balance() { "balance" } else { "DO NOT BALANCE" }.to_owned());
-        row.extend([one.attempts, one.failed_attempts].map(count));
+        row.push(match one.failed_attempts {
+            0 => count(one.attempts),
+            failed => format!("{} ({} failed)", count(one.attempts), count(failed)),
+        });
         row.push(one.last_delivery.as_deref().map_or_else(|| "never".to_owned(), when));
         row
     });
     let mut out = words::table(&columns, table, "there is no publisher");
     for one in publishers.iter().take(rows) {
-        let said =
-            [("", &one.reason), ("not updated: ", &one.update_failed), ("last error: ", &one.last_error)];
+        let stands = format!("{} since {}: ", cut(&one.state, NAME), when(&one.since));
+        let said = [
+            (stands.as_str(), &one.reason),
+            ("not updated: ", &one.update_failed),
+            ("last error: ", &one.last_error),
+        ];
         let mut told: Vec<&str> = Vec::new();
         for (what, text) in said {
             let Some(text) = text.as_deref().filter(|text| !told.contains(text)) else { continue };
