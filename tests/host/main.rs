@@ -1,1 +1,16 @@
-//! x
+//! The host as users run it: whole, over HTTP, with real servers and clients, and with plugins that do their worst.
+//!
+//! Invariants: nothing waits for a time, only for a condition with a deadline; ports are free ones; every file is in a
+//! temporary folder; a test that lacks a server says SKIPPED and passes, but fails where `CI` is set.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+mod demo;
+mod hostile;
+mod otel;
+mod overflow;
+mod plugins;
+mod prometheus;
+mod reload;
+mod shutdown;

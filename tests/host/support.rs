@@ -1,0 +1,143 @@
+//! What the tests have in common: a folder with a configuration, a host in it, and someone who talks to it.
+
+mod api;
+mod guests;
+mod process;
+
+pub use api::{Api, event, events, id};
+pub use guests::{another_version, fixture, guest};
+pub use process::{Process, free_port, path_of, python, terminate};
+
+use pressroom::host::{Host, HostBuilder};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long anything may take that is waited for. Generous: it is only reached where something is broken.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder with a configuration and a plugin directory, gone with the test.
+pub struct Folder(tempfile::TempDir);
+
+/// What every host of the tests has: HTTP on a free port, and changes followed at once.
+const COMMON: &str = "[server]\nlisten = \"127.0.0.1:0\"\n[plugins]\ndebounce = \"100ms\"\n";
+
+impl Folder {
+    /// With `config` beside what every host of the tests has.
+    pub fn new(config: &str) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        std::fs::create_dir(folder.path("plugins")).unwrap();
+        folder.configure(config);
+        folder
+    }
+
+    /// A path within.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes the configuration anew.
+    pub fn configure(&self, config: &str) {
+        self.write_config(&format!("{COMMON}{config}"));
+    }
+
+    /// Writes all of the configuration anew, in one step, as an editor does.
+    pub fn write_config(&self, text: &str) {
+        std::fs::write(self.path("new.toml"), text).unwrap();
+        std::fs::rename(self.path("new.toml"), self.path("pressroom.toml")).unwrap();
+    }
+
+    /// Puts `bytes` into the plugin directory as `name.wasm`, in one step.
+    pub fn drop_in(&self, name: &str, bytes: &[u8]) {
+        let (new, file) = (self.path(&format!("{name}.new")), self.plugin(name));
+        std::fs::write(&new, bytes).unwrap();
+        std::fs::rename(new, file).unwrap();
+    }
+
+    /// Where the plugin `name` lies.
+    pub fn plugin(&self, name: &str) -> PathBuf {
+        self.path(&format!("plugins/{name}.wasm"))
+    }
+
+    /// Starts a host in this process.
+    pub async fn start(&self) -> Running {
+        self.start_with(Host::builder()).await
+    }
+
+    /// As [`Folder::start`], with publishers of the test's own.
+    pub async fn start_with(&self, builder: HostBuilder) -> Running {
+        let host = builder.config_file(self.path("pressroom.toml")).start().await.unwrap();
+        let api = Api::new(format!("http://{}", host.server_addr().unwrap()));
+        Running { host, api }
+    }
+
+    /// How often each id stands in a file of JSON lines. A file that is not there has none.
+    pub fn ids(&self, file: &str) -> BTreeMap<String, usize> {
+        let text = std::fs::read_to_string(self.path(file)).unwrap_or_default();
+        let mut ids = BTreeMap::new();
+        for line in text.lines() {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| {
+                panic!("{file}: {error} in {line}");
+            });
+            *ids.entry(record["id"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        ids
+    }
+
+    /// Fails unless exactly the events of these numbers are in `file`, each once.
+    pub fn assert_holds(&self, file: &str, numbers: std::ops::Range<u64>) {
+        let ids = self.ids(file);
+        assert!(ids.values().all(|times| *times == 1), "{file}: a record stands there twice");
+        assert!(
+            ids.keys().cloned().eq(numbers.map(|number| id(number).to_string())),
+            "{file}: {}",
+            ids.len()
+        );
+    }
+}
+
+/// A host in this process.
+pub struct Running {
+    /// The host.
+    pub host: Host,
+    /// Someone who talks to it over HTTP.
+    pub api: Api,
+}
+
+/// Waits until `condition` gives something, and fails with `what` if it takes too long.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, condition: impl FnMut() -> F) -> T {
+    until_or(what, condition, String::new).await
+}
+
+/// As [`until`], with more to say on failure.
+pub async fn until_or<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+    more: impl Fn() -> String,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it never came to this: {what}\n{}", more());
+        // Between two looks, not instead of one.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Says that a test was not run, and fails where nothing may be left out.
+pub fn skipped(what: &str) {
+    // `tests/run` installs it; without it, everything else is still worth testing.
+    #[allow(clippy::print_stderr)]
+    {
+        eprintln!("SKIPPED: {what}; tests/run says what it needs");
+    }
+    assert!(std::env::var_os("CI").is_none(), "in CI nothing is skipped: {what}");
+}
+
+/// The repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
