@@ -6,7 +6,7 @@ mod process;
 
 pub use api::{Api, event, events, id};
 pub use guests::{another_version, fixture, guest};
-pub use process::{Process, free_port, path_of, python, terminate};
+pub use process::{Process, free_port, path_of, python};
 
 use pressroom::host::{Host, HostBuilder};
 use std::collections::BTreeMap;

@@ -99,7 +99,7 @@ fn collect(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) -> Jo
 }
 
 /// Sends SIGTERM.
-pub fn terminate(process: u32) {
+fn terminate(process: u32) {
     let sent = Command::new("kill").args(["-TERM", &process.to_string()]).status().unwrap();
     assert!(sent.success());
 }
