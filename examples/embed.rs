@@ -1,6 +1,7 @@
 //! A service that embeds Pressroom: it records what it does, has a publisher of its own, and asks for a report.
 //!
 //! Run it with `cargo run --example embed`.
+#![allow(clippy::print_stdout)]
 
 use pressroom::host::Host;
 use pressroom::publisher::{PublishResult, Publisher};

@@ -255,11 +255,6 @@ impl Collector {
         found
     }
 
-    /// The time by the recorders' clock.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.0.clock.at(Instant::now())
-    }
-
     /// Opens a record that starts now.
     pub(crate) fn start<R: LaneRecord>(&self, record: impl FnOnce(Uuid, Timestamp) -> R) -> OpenRef {
         let index = LANE.get();

@@ -303,7 +303,7 @@ impl Registry {
 impl State {
     fn note(&mut self, desired: &Desired, change: Change, applied: &mut Applied) {
         let Desired { label, fingerprint, required, .. } = desired;
-        let mut run = |state: &mut Self, delivery: Option<Delivery>, fingerprint: Option<String>| {
+        let run = |state: &mut Self, delivery: Option<Delivery>, fingerprint: Option<String>| {
             if let Some(delivery) = delivery {
                 state.running.insert(label.clone(), Running { delivery: Arc::new(delivery), fingerprint });
             } else if let Some(running) = state.running.get_mut(label) {

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 const ROOMS: &[(&str, &[&str])] = &[
     ("record", &[]),
     ("config", &[]),
-    ("publisher", &["record"]),
+    // Of the configuration only what must not be seen in logs; see below.
+    ("publisher", &["record", "config"]),
     ("journal", &["record"]),
     ("collector", &["journal", "record"]),
     ("recorder", &["collector", "journal", "record"]),
@@ -180,6 +181,15 @@ fn axum_only_in_server_and_ingest() {
 #[test]
 fn record_and_publisher_know_no_runtime_no_toml_and_no_axum() {
     never_in(&["record", "publisher"], &["tokio::", "toml::", "axum::"]);
+}
+
+#[test]
+fn publisher_knows_of_the_configuration_only_what_is_secret() {
+    for resident in residents().iter().filter(|resident| resident.room == "publisher") {
+        let lines = resident.source.lines_with(&["crate::config"]);
+        let other: Vec<_> = lines.filter(|line| !line.ends_with("use crate::config::Secrets;")).collect();
+        assert!(other.is_empty(), "{other:?}");
+    }
 }
 
 #[test]

@@ -171,6 +171,10 @@ impl Planner {
         (desired, problems)
     }
 
+    #[cfg_attr(
+        not(feature = "wasm"),
+        allow(unused_mut, unused_variables, reason = "nothing waits for a file where there are no plugins")
+    )]
     fn configured(&self, entry: &Entry, config: &Config, found: &mut [Found]) -> Desired {
         let section = &entry.section;
         let label: Arc<str> = section.label.as_str().into();
