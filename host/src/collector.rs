@@ -207,7 +207,7 @@ impl Collector {
 
     /// Closes every unfinished record as cancelled: the host is shutting down and nobody will see their end.
     pub fn cancel_open(&self) -> usize {
-        let now = Instant::now();
+        let now = self.0.clock.now();
         let close = |Padded(lane): &Padded<Mutex<Lane>>| lane.lock().close_all(now, &self.0.finished_places);
         self.0.lanes.iter().map(close).sum()
     }
@@ -259,8 +259,8 @@ impl Collector {
     pub(crate) fn start<R: LaneRecord>(&self, record: impl FnOnce(Uuid, Timestamp) -> R) -> OpenRef {
         let index = LANE.get();
         let index = if index == usize::MAX { assign_lane() } else { index } & (self.0.lanes.len() - 1);
-        let started = Instant::now();
-        let time = self.0.clock.at(started);
+        let started = self.0.clock.now();
+        let time = self.0.clock.wall(started);
         let mut lane = self.lane(index).lock();
         while !lane.lease_open(&self.0.open_places) {
             drop(lane);
@@ -275,7 +275,7 @@ impl Collector {
             }
         }
         let id = lane.next_id(time);
-        let ticket = R::open(&mut lane).insert(started, record(id, time));
+        let ticket = R::open(&mut lane).insert(started, || record(id, time));
         OpenRef { lane: index, ticket }
     }
 
@@ -283,7 +283,7 @@ impl Collector {
     pub(crate) fn update<R: LaneRecord>(&self, open: OpenRef, change: impl FnOnce(&mut R)) -> bool {
         let mut lane = self.lane(open.lane).lock();
         match R::open(&mut lane).get_mut(open.ticket) {
-            Some(record) => {
+            Some((record, _)) => {
                 change(record);
                 true
             }
@@ -296,21 +296,19 @@ impl Collector {
 
     /// Ends an open record now. False if it has been closed for others' sake.
     pub(crate) fn finish<R: LaneRecord>(&self, open: OpenRef, change: impl FnOnce(&mut R)) -> bool {
-        let now = Instant::now();
+        let now = self.0.clock.now();
         let mut lane = self.lane(open.lane).lock();
-        let Some((started, mut record)) = R::open(&mut lane).remove(open.ticket) else {
+        if !lane.end(open.ticket, now, change) {
             lane.counts.ended_late += 1;
             return false;
-        };
-        record.end(record.start_time().after(now.saturating_duration_since(started)));
-        change(&mut record);
-        lane.return_spare_open(&self.0.open_places);
+        }
         let waiting = if self.0.closed.load(Ordering::Relaxed) {
-            lane.counts.dropped += 1;
+            lane.discard::<R>(open.ticket);
             0
         } else {
-            lane.push(record, &self.0.finished_places)
+            lane.finish::<R>(open.ticket, &self.0.finished_places)
         };
+        lane.return_spare_open(&self.0.open_places);
         drop(lane);
         if waiting == WAKE_AT {
             self.0.wake.notify_one();
@@ -332,7 +330,7 @@ impl Collector {
 
     /// Closes the oldest open record of all lanes and takes its place away from its lane. False if another thread was
     /// quicker.
-    fn close_oldest(&self, now: Instant) -> bool {
+    fn close_oldest(&self, now: u64) -> bool {
         let oldest = self
             .0
             .lanes
@@ -345,11 +343,13 @@ impl Collector {
         lane.cede_open()
     }
 
+    #[inline]
     fn lane(&self, index: usize) -> &Mutex<Lane> {
         #[allow(clippy::indexing_slicing)] // Indices are masked by the number of lanes, a power of two.
         &self.0.lanes[index & (self.0.lanes.len() - 1)].0
     }
 
+    #[inline]
     fn wake_if_asleep(&self) {
         if self.0.asleep.load(Ordering::SeqCst) && self.0.asleep.swap(false, Ordering::SeqCst) {
             self.0.wake.notify_one();

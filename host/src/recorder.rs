@@ -78,12 +78,14 @@ impl Recorder {
 
     /// An event: one execution of the step `name`.
     #[must_use = "the event is recorded once it is started"]
+    #[inline]
     pub fn event(&self, name: &str) -> EventBuilder<'_> {
         EventBuilder::new(self, name)
     }
 
     /// A network operation: one call of `host`. `operation` says what is done, in a word or two: `GET`.
     #[must_use = "the network operation is recorded once it is started"]
+    #[inline]
     pub fn network(&self, operation: &str, host: &str, port: u16) -> NetworkBuilder<'_> {
         NetworkBuilder::new(self, operation, host, port)
     }

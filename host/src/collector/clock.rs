@@ -15,17 +15,25 @@ impl Clock {
         Self { base: Instant::now(), offset: AtomicU64::new(Timestamp::now().as_nanos()) }
     }
 
-    /// What the wall clock says at `instant`.
-    pub(crate) fn at(&self, instant: Instant) -> Timestamp {
-        Timestamp::from_nanos(self.since_base(instant).wrapping_add(self.offset.load(Ordering::Relaxed)))
+    /// Nanoseconds since the clock was made; they never go back.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        self.since_base(Instant::now())
+    }
+
+    /// What the wall clock says when this clock says `nanos`.
+    #[inline]
+    pub(crate) fn wall(&self, nanos: u64) -> Timestamp {
+        Timestamp::from_nanos(nanos.wrapping_add(self.offset.load(Ordering::Relaxed)))
     }
 
     /// Follows the system's clock, which may have been set or slewed.
     pub(super) fn renew(&self) {
-        let (wall, now) = (Timestamp::now().as_nanos(), Instant::now());
-        self.offset.store(wall.wrapping_sub(self.since_base(now)), Ordering::Relaxed);
+        let (wall, now) = (Timestamp::now().as_nanos(), self.now());
+        self.offset.store(wall.wrapping_sub(now), Ordering::Relaxed);
     }
 
+    #[inline]
     fn since_base(&self, instant: Instant) -> u64 {
         let since = instant.saturating_duration_since(self.base);
         // u64 nanoseconds last for 584 years of uptime; spelled so that the compiler needs no 128 bits.

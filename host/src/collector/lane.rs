@@ -6,7 +6,6 @@
 use super::open::{Open, Ticket};
 use crate::record::{Batch, EventMetrics, NetworkMetrics, Record, Status, Text, Timestamp};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 use uuid::Uuid;
 
 /// A number of places that all lanes share. Lanes lease some at a time, so that the shared counter stays off the
@@ -67,30 +66,36 @@ pub(crate) trait LaneRecord: Record {
 }
 
 impl LaneRecord for EventMetrics {
+    #[inline]
     fn open(lane: &mut Lane) -> &mut Open<Self> {
         &mut lane.open_events
     }
+    #[inline]
     fn finished(batch: &mut Batch) -> &mut Vec<Self> {
         &mut batch.events
     }
     fn cancel(&mut self) {
         self.status = Status::Cancelled;
     }
+    #[inline]
     fn end(&mut self, end: Timestamp) {
         self.end_time = Some(end);
     }
 }
 
 impl LaneRecord for NetworkMetrics {
+    #[inline]
     fn open(lane: &mut Lane) -> &mut Open<Self> {
         &mut lane.open_operations
     }
+    #[inline]
     fn finished(batch: &mut Batch) -> &mut Vec<Self> {
         &mut batch.operations
     }
     fn cancel(&mut self) {
         self.error = Some(Text::const_new("cancelled"));
     }
+    #[inline]
     fn end(&mut self, end: Timestamp) {
         self.end_time = Some(end);
     }
@@ -110,16 +115,19 @@ impl Lane {
     }
 
     /// A version 7 UUID of `start`: milliseconds, twelve bits of their fraction, and a counter that began at random.
+    #[inline]
     pub(super) fn next_id(&mut self, start: Timestamp) -> Uuid {
         self.sequence = self.sequence.wrapping_add(1);
         id_from(start, self.sequence)
     }
 
+    #[inline]
     pub(super) fn open_len(&self) -> usize {
         self.open_events.len() + self.open_operations.len()
     }
 
     /// Makes room for one more open record out of `pool`. False if the pool is empty.
+    #[inline]
     pub(super) fn lease_open(&mut self, pool: &Pool) -> bool {
         if self.open_len() >= self.open_leased {
             self.open_leased += pool.lease();
@@ -139,6 +147,7 @@ impl Lane {
         spare
     }
 
+    #[inline]
     pub(super) fn return_spare_open(&mut self, pool: &Pool) {
         if self.open_leased - self.open_len() > 2 * pool.chunk {
             self.open_leased -= pool.chunk;
@@ -147,23 +156,23 @@ impl Lane {
     }
 
     /// When the oldest open record of either kind started.
-    pub(super) fn oldest_open(&self) -> Option<Instant> {
+    pub(super) fn oldest_open(&self) -> Option<u64> {
         let event = self.open_events.oldest().map(|(_, started)| started);
         let operation = self.open_operations.oldest().map(|(_, started)| started);
         event.into_iter().chain(operation).min()
     }
 
     /// Closes the oldest open record as cancelled, to make room.
-    pub(super) fn close_oldest(&mut self, now: Instant, pool: &Pool) {
+    pub(super) fn close_oldest(&mut self, now: u64, pool: &Pool) {
         self.counts.closed_oldest += u64::from(self.cancel_oldest(now, pool));
     }
 
     /// Closes all open records as cancelled, and says how many.
-    pub(super) fn close_all(&mut self, now: Instant, pool: &Pool) -> usize {
+    pub(super) fn close_all(&mut self, now: u64, pool: &Pool) -> usize {
         std::iter::repeat_with(|| self.cancel_oldest(now, pool)).take_while(|closed| *closed).count()
     }
 
-    fn cancel_oldest(&mut self, now: Instant, pool: &Pool) -> bool {
+    fn cancel_oldest(&mut self, now: u64, pool: &Pool) -> bool {
         let event = self.open_events.oldest();
         let operation = self.open_operations.oldest();
         match (event, operation) {
@@ -175,31 +184,57 @@ impl Lane {
         }
     }
 
-    fn close<R: LaneRecord>(&mut self, ticket: Ticket, now: Instant, pool: &Pool) -> bool {
-        let Some((started, mut record)) = R::open(self).remove(ticket) else { return false };
-        record.cancel();
-        record.end(record.start_time().after(now.saturating_duration_since(started)));
-        self.push(record, pool);
-        true
+    fn close<R: LaneRecord>(&mut self, ticket: Ticket, now: u64, pool: &Pool) -> bool {
+        let ended = self.end(ticket, now, R::cancel);
+        if ended {
+            self.finish::<R>(ticket, pool);
+        }
+        ended
     }
 
     pub(super) fn finished_len(&self) -> usize {
         self.finished.len()
     }
 
-    /// Puts a finished record where the collector finds it. Returns how many wait; 0 if it had to be dropped.
-    pub(super) fn push<R: LaneRecord>(&mut self, record: R, pool: &Pool) -> usize {
+    /// Ends an open record at `now`, where it stands. False if it has gone.
+    #[inline(always)]
+    pub(super) fn end<R: LaneRecord>(
+        &mut self,
+        ticket: Ticket,
+        now: u64,
+        change: impl FnOnce(&mut R),
+    ) -> bool {
+        let Some((record, started)) = R::open(self).get_mut(ticket) else { return false };
+        let took = now.saturating_sub(started);
+        record.end(Timestamp::from_nanos(record.start_time().as_nanos().saturating_add(took)));
+        change(record);
+        true
+    }
+
+    /// Puts an open record that has ended where the collector finds it. Returns how many wait; 0 if it had to be
+    /// dropped.
+    #[inline(always)]
+    pub(super) fn finish<R: LaneRecord>(&mut self, ticket: Ticket, pool: &Pool) -> usize {
         let waiting = self.finished.len();
         if waiting >= self.finished_leased {
             self.finished_leased += pool.lease();
         }
+        let Some(record) = R::open(self).remove(ticket) else { return 0 };
         if waiting >= self.finished_leased {
             self.counts.dropped += 1;
             return 0;
         }
-        self.counts.finished += 1;
         R::finished(&mut self.finished).push(record);
+        self.counts.finished += 1;
         waiting + 1
+    }
+
+    /// Drops an open record that has ended and that nobody can take.
+    #[cold]
+    pub(super) fn discard<R: LaneRecord>(&mut self, ticket: Ticket) {
+        if R::open(self).remove(ticket).is_some() {
+            self.counts.dropped += 1;
+        }
     }
 
     /// Moves the finished records into `batch`, whose buffers the lane keeps for the next ones if it is empty. Returns
@@ -216,6 +251,7 @@ impl Lane {
 }
 
 /// A version 7 UUID (RFC 9562) of `start` and a number that tells records of the same moment apart.
+#[inline]
 fn id_from(start: Timestamp, number: u64) -> Uuid {
     let (millis, rest) = (start.as_nanos() / 1_000_000, start.as_nanos() % 1_000_000);
     let fraction = rest * 4096 / 1_000_000;

@@ -3,8 +3,6 @@
 //! Invariant: a place is named by index and generation, so that whoever holds the name of a record that has gone
 //! finds nothing, never another one's record.
 
-use std::time::Instant;
-
 /// Names an unfinished record within its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
@@ -26,7 +24,10 @@ struct Slot<R> {
     /// Towards the older one; in a free slot, the next free one.
     older: u32,
     newer: u32,
-    content: Option<(Instant, R)>,
+    /// By the recorders' clock.
+    started: u64,
+    /// Absent in a free slot.
+    content: Option<R>,
 }
 
 const NONE: u32 = u32::MAX;
@@ -40,40 +41,49 @@ impl<R> Open<R> {
         self.len
     }
 
-    pub(super) fn insert(&mut self, started: Instant, record: R) -> Ticket {
-        let index = match self.slots.get_mut(self.free as usize) {
-            Some(slot) => {
-                let index = self.free;
-                self.free = slot.older;
-                slot.content = Some((started, record));
-                (slot.older, slot.newer) = (self.newest, NONE);
-                index
-            }
-            None => {
-                let index = u32::try_from(self.slots.len()).unwrap_or(NONE);
-                let content = Some((started, record));
-                self.slots.push(Slot { generation: 0, older: self.newest, newer: NONE, content });
-                index
-            }
+    /// Puts in what `record` makes: in its slot, so that nothing so large is moved on the way there.
+    #[inline(always)]
+    pub(super) fn insert(&mut self, started: u64, record: impl FnOnce() -> R) -> Ticket {
+        if self.free == NONE {
+            self.grow();
+        }
+        let (index, newest) = (self.free, self.newest);
+        // There is one, for the index came out of `grow` or out of a ticket.
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return Ticket { index: NONE, generation: 0 };
         };
-        match self.slots.get_mut(self.newest as usize) {
+        slot.content.get_or_insert_with(record);
+        slot.started = started;
+        self.free = slot.older;
+        (slot.older, slot.newer) = (newest, NONE);
+        let ticket = Ticket { index, generation: slot.generation };
+        match self.slots.get_mut(newest as usize) {
             Some(before) => before.newer = index,
             None => self.oldest = index,
         }
         self.newest = index;
         self.len += 1;
-        Ticket { index, generation: self.slots.get(index as usize).map_or(0, |slot| slot.generation) }
+        ticket
     }
 
-    pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut R> {
+    #[cold]
+    fn grow(&mut self) {
+        self.free = u32::try_from(self.slots.len()).unwrap_or(NONE);
+        self.slots.push(Slot { generation: 0, older: NONE, newer: NONE, started: 0, content: None });
+    }
+
+    /// The record, and when it started.
+    #[inline(always)]
+    pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<(&mut R, u64)> {
         let slot = self.slots.get_mut(ticket.index as usize)?;
         if slot.generation != ticket.generation {
             return None;
         }
-        slot.content.as_mut().map(|(_, record)| record)
+        slot.content.as_mut().map(|record| (record, slot.started))
     }
 
-    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<(Instant, R)> {
+    #[inline(always)]
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<R> {
         let slot = self.slots.get_mut(ticket.index as usize)?;
         if slot.generation != ticket.generation {
             return None;
@@ -96,10 +106,9 @@ impl<R> Open<R> {
     }
 
     /// The oldest, and when it started.
-    pub(super) fn oldest(&self) -> Option<(Ticket, Instant)> {
+    pub(super) fn oldest(&self) -> Option<(Ticket, u64)> {
         let slot = self.slots.get(self.oldest as usize)?;
-        let (started, _) = slot.content.as_ref()?;
-        Some((Ticket { index: self.oldest, generation: slot.generation }, *started))
+        Some((Ticket { index: self.oldest, generation: slot.generation }, slot.started))
     }
 
     /// The records in slots from `at` on, at most `most` slots of them; and the slot to go on at, if there is more.
@@ -107,7 +116,7 @@ impl<R> Open<R> {
         let end = at.saturating_add(most);
         let records = self.slots.iter().skip(at).take(most);
         let more = (end < self.slots.len()).then_some(end);
-        (records.filter_map(|slot| slot.content.as_ref().map(|(_, record)| record)), more)
+        (records.filter_map(|slot| slot.content.as_ref()), more)
     }
 }
 
@@ -123,10 +132,11 @@ mod tests {
             let mut model: Vec<(Ticket, usize)> = Vec::new();
             for (number, (insert, at)) in choices.into_iter().enumerate() {
                 if insert || model.is_empty() {
-                    model.push((open.insert(Instant::now(), number), number));
+                    model.push((open.insert(number as u64, || number), number));
                 } else {
                     let (ticket, number) = model.remove(at % model.len());
-                    prop_assert_eq!(open.remove(ticket).map(|(_, record)| record), Some(number));
+                    prop_assert_eq!(open.get_mut(ticket), Some((&mut { number }, number as u64)));
+                    prop_assert_eq!(open.remove(ticket), Some(number));
                     prop_assert!(open.remove(ticket).is_none());
                     prop_assert!(open.get_mut(ticket).is_none());
                 }

@@ -4,7 +4,7 @@
 
 use super::{Outcome, Recorder};
 use crate::collector::{LaneRecord, OpenRef};
-use crate::record::{Attributes, EventMetrics, NetworkMetrics, Text, Value};
+use crate::record::{Attributes, EventMetrics, NetworkMetrics, Status, Text, Value};
 
 /// An event that has not started.
 #[must_use = "the event is recorded once it is started"]
@@ -49,6 +49,7 @@ enum Handle<'r> {
 }
 
 impl Guard<'_> {
+    #[inline]
     fn recorder(&self) -> &Recorder {
         match &self.recorder {
             Handle::Borrowed(recorder) => recorder,
@@ -58,6 +59,7 @@ impl Guard<'_> {
 }
 
 impl<'r> EventBuilder<'r> {
+    #[inline]
     pub(super) fn new(recorder: &'r Recorder, name: &str) -> Self {
         Self {
             recorder,
@@ -69,24 +71,28 @@ impl<'r> EventBuilder<'r> {
     }
 
     /// The task it is executed for.
+    #[inline]
     pub fn task(mut self, task_id: &str) -> Self {
         self.task = Text::new(task_id);
         self
     }
 
     /// The pipeline it belongs to.
+    #[inline]
     pub fn pipeline(mut self, pipeline_id: &str) -> Self {
         self.pipeline = Some(Text::new(pipeline_id));
         self
     }
 
     /// Something it carries beyond its fields.
+    #[inline]
     pub fn attribute(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.attributes.insert(key, value);
         self
     }
 
     /// It starts now.
+    #[inline]
     pub fn start(self) -> Event<'r> {
         let recorder = self.recorder;
         let open = self.open();
@@ -103,11 +109,20 @@ impl<'r> EventBuilder<'r> {
     fn open(self) -> OpenRef {
         let recorder = self.recorder;
         recorder.0.collector.start(|id, time| {
-            let mut event = EventMetrics::started(id, self.name, self.task, time);
-            event.pipeline_id = self.pipeline;
-            event.process_id = Some(recorder.0.process_id);
-            event.attributes = self.attributes;
-            event
+            // Made in one piece, which is then made where it stays.
+            EventMetrics {
+                id,
+                event_name: self.name,
+                task_id: self.task,
+                pipeline_id: self.pipeline,
+                process_id: Some(recorder.0.process_id),
+                start_time: time,
+                end_time: None,
+                status: Status::Pending,
+                error: None,
+                retry_count: 0,
+                attributes: self.attributes,
+            }
         })
     }
 }
@@ -124,6 +139,7 @@ impl Event<'_> {
     }
 
     /// It ended as it should.
+    #[inline]
     pub fn complete(self) {
         self.end(Outcome::Completed);
     }
@@ -142,6 +158,7 @@ impl Event<'_> {
         self.0.recorder().0.collector.update(self.0.open, change);
     }
 
+    #[inline]
     fn end(mut self, outcome: Outcome<'_>) {
         self.0.ended = true;
         self.0.recorder().0.collector.finish(self.0.open, |event: &mut EventMetrics| outcome.apply(event));
@@ -149,6 +166,7 @@ impl Event<'_> {
 }
 
 impl Drop for Event<'_> {
+    #[inline]
     fn drop(&mut self) {
         if !self.0.ended {
             self.0.recorder().0.collector.finish(self.0.open, EventMetrics::cancel);
@@ -157,6 +175,7 @@ impl Drop for Event<'_> {
 }
 
 impl<'r> NetworkBuilder<'r> {
+    #[inline]
     pub(super) fn new(recorder: &'r Recorder, operation: &str, host: &str, port: u16) -> Self {
         Self {
             recorder,
@@ -169,18 +188,21 @@ impl<'r> NetworkBuilder<'r> {
     }
 
     /// The task it is made for.
+    #[inline]
     pub fn task(mut self, task_id: &str) -> Self {
         self.task = Text::new(task_id);
         self
     }
 
     /// Something it carries beyond its fields.
+    #[inline]
     pub fn attribute(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.attributes.insert(key, value);
         self
     }
 
     /// It starts now.
+    #[inline]
     pub fn start(self) -> Network<'r> {
         let recorder = self.recorder;
         let open = self.open();
@@ -221,6 +243,7 @@ impl Network<'_> {
         self.end(bytes_sent, bytes_received, Some(error.as_ref()));
     }
 
+    #[inline]
     fn end(mut self, bytes_sent: u64, bytes_received: u64, error: Option<&str>) {
         self.0.ended = true;
         self.0.recorder().0.collector.finish(self.0.open, |operation: &mut NetworkMetrics| {
@@ -232,6 +255,7 @@ impl Network<'_> {
 }
 
 impl Drop for Network<'_> {
+    #[inline]
     fn drop(&mut self) {
         if !self.0.ended {
             let cancel =

@@ -60,6 +60,7 @@ pub enum Outcome<'a> {
 }
 
 impl Outcome<'_> {
+    #[inline]
     pub(super) fn apply(self, event: &mut EventMetrics) {
         match self {
             Self::Completed => event.status = Status::Completed,
