@@ -219,11 +219,11 @@ impl Lane {
         if waiting >= self.finished_leased {
             self.finished_leased += pool.lease();
         }
-        let Some(record) = R::open(self).remove(ticket) else { return 0 };
         if waiting >= self.finished_leased {
-            self.counts.dropped += 1;
+            self.discard::<R>(ticket);
             return 0;
         }
+        let Some(record) = R::open(self).remove(ticket) else { return 0 };
         R::finished(&mut self.finished).push(record);
         self.counts.finished += 1;
         waiting + 1

@@ -85,10 +85,9 @@ impl<R> Open<R> {
     #[inline(always)]
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<R> {
         let slot = self.slots.get_mut(ticket.index as usize)?;
-        if slot.generation != ticket.generation {
+        if slot.generation != ticket.generation || slot.content.is_none() {
             return None;
         }
-        let content = slot.content.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         let (older, newer) = (slot.older, slot.newer);
         slot.older = self.free;
@@ -102,7 +101,8 @@ impl<R> Open<R> {
             None => self.newest = older,
         }
         self.len -= 1;
-        Some(content)
+        // Last, so that it is moved once on its way to the caller.
+        self.slots.get_mut(ticket.index as usize)?.content.take()
     }
 
     /// The oldest, and when it started.
