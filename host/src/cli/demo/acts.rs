@@ -258,7 +258,7 @@ impl Stage {
         if let Some(address) = self.host.server_addr() {
             text.push_str(&format!("  pressroom report metrics --url http://{address}\n"));
             text.push_str(&format!("  curl http://{address}/v1/report/failed-events\n"));
-            let record = r#"{"event_name":"resize","task_id":"42","start_time":"2026-11-23T11:14:44Z","end_time":"2026-11-23T11:14:46Z","status":"completed"}"#;
+            let record = r#"{"type":"event","event_name":"resize","task_id":"42","start_time":"2026-11-23T11:14:44Z","end_time":"2026-11-23T11:14:46Z","status":"completed"}"#;
             text.push_str(&format!(
                 "  curl -H 'content-type: application/json' -d '[{record}]' http://{address}/v1/records\n"
             ));
