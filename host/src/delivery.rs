@@ -250,8 +250,10 @@ impl Delivery {
     }
 
     /// Delivers what is left, flushes, and ends; at `deadline` the rest is dropped for `reason`. Returns the final
-    /// books. To be called once.
+    /// books. What is accepted after this call is not counted: it was never for this publisher.
     pub async fn drain(&self, deadline: Instant, reason: DropReason) -> Books {
+        // What is accepted from here on is not for it: else it would never be done while records flow.
+        self.cursor.stop();
         self.drain.send_replace(Some(Drain { deadline, reason }));
         match self.worker.lock().await.take() {
             Some(worker) => worker.await.unwrap_or_else(|_| self.cursor.retire(reason)),
@@ -275,7 +277,7 @@ impl Delivery {
             last_error: live.last_error,
             update_failed: None,
             last_delivery: live.last_delivery,
-            detail: live.detail.map(|detail| detail()),
+            detail: live.detail.and_then(|detail| attempt::ask(|| detail())),
         }
     }
 }

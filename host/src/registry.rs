@@ -88,6 +88,10 @@ pub struct Registry {
 #[derive(Default)]
 struct State {
     running: BTreeMap<Arc<str>, Running>,
+    /// On their way out: they deliver what is left.
+    draining: Vec<Arc<Delivery>>,
+    /// Nothing is started any more.
+    closed: bool,
     failures: BTreeMap<Arc<str>, Failure>,
     ended: Vec<Account>,
 }
@@ -133,31 +137,26 @@ impl Registry {
     /// has not changed since is tried again only if `retry_failed`.
     pub async fn apply(&self, desired: Vec<Desired>, patience: Duration, retry_failed: bool) -> Applied {
         let _one_at_a_time = self.applying.lock().await;
-        let mut applied = Applied::default();
+        let applied = Mutex::new(Applied::default());
         let removed = self.take_removed(&desired);
+        let (known, new): (Vec<_>, Vec<_>) =
+            desired.iter().partition(|desired| self.is_running(&desired.label));
+        let change = async |desired: &Desired| {
+            let change = self.change(desired, retry_failed).await;
+            // At once, so that reports show what is done while others are still at it.
+            self.state.lock().note(desired, change, &mut applied.lock());
+        };
+        let drained = async {
+            let accounts = self.drain(removed, patience, DropReason::Removed).await;
+            applied.lock().removed.extend(accounts.into_iter().map(|account| account.label));
+        };
         // A label that goes gives up its port or its file before one that comes wants it: a rename is both.
-        let (changes, accounts) = tokio::join!(
-            join_all(
-                desired
-                    .iter()
-                    .filter(|desired| self.is_running(&desired.label))
-                    .map(|d| self.change(d, retry_failed))
-            ),
-            Self::drain(removed, patience, DropReason::Removed)
-        );
-        let known = desired.iter().filter(|desired| self.is_running(&desired.label)).collect::<Vec<_>>();
-        let new = desired.iter().filter(|desired| !self.is_running(&desired.label)).collect::<Vec<_>>();
-        let started = join_all(new.iter().map(|desired| self.change(desired, retry_failed))).await;
-
-        applied.removed = accounts.iter().map(|account| account.label.clone()).collect();
-        let mut state = self.state.lock();
-        state.ended.extend(accounts);
-        let excess = state.ended.len().saturating_sub(KEPT_ACCOUNTS);
-        state.ended.drain(..excess);
-        for (desired, change) in known.into_iter().zip(changes).chain(new.into_iter().zip(started)) {
-            state.note(desired, change, &mut applied);
-        }
-        state.failures.retain(|label, _| desired.iter().any(|desired| desired.label == *label));
+        tokio::join!(join_all(known.into_iter().map(&change)), drained);
+        join_all(new.into_iter().map(&change)).await;
+        let wanted = |label: &Arc<str>| desired.iter().any(|desired| desired.label == *label);
+        self.state.lock().failures.retain(|label, _| wanted(label));
+        let mut applied = applied.into_inner();
+        applied.sort();
         applied
     }
 
@@ -170,11 +169,13 @@ impl Registry {
         let labels =
             state.running.keys().filter(|label| desired.iter().all(|desired| desired.label != **label));
         let labels: Vec<_> = labels.cloned().collect();
-        labels
+        let removed: Vec<_> = labels
             .iter()
             .filter_map(|label| state.running.remove(label))
             .map(|running| running.delivery)
-            .collect()
+            .collect();
+        state.draining.extend(removed.iter().cloned());
+        removed
     }
 
     async fn change(&self, desired: &Desired, retry_failed: bool) -> Change {
@@ -202,35 +203,47 @@ impl Registry {
         if let Some(reason) = failed {
             return Change::Failed(reason, None);
         }
-        let result = match (self.build(desired).await, delivery) {
-            (Ok(publisher), Some(delivery)) => {
-                delivery.replace(publisher, desired.plan.clone()).await.map(|()| None)
-            }
-            (Ok(mut publisher), None) => {
-                let opened = tokio::time::timeout(desired.plan.config.timeout, publisher.open(None)).await;
-                match opened {
-                    Ok(Ok(())) => Ok(Some(self.start(desired, Ok(publisher)))),
-                    Ok(Err(error)) => Err(format!("{error:#}")),
-                    Err(_) => Err("not opened in time".to_owned()),
-                }
-            }
-            (Err(reason), _) => Err(reason),
+        let result = match delivery {
+            Some(delivery) => match self.build(desired, false).await {
+                Ok(publisher) => delivery.replace(publisher, desired.plan.clone()).await.map(|()| None),
+                Err(reason) => Err(reason),
+            },
+            None => self.build(desired, true).await.map(|publisher| Some(self.start(desired, Ok(publisher)))),
         };
         match result {
             Ok(Some(delivery)) => Change::Started(delivery),
             Ok(None) => Change::Replaced,
-            Err(reason) if delivery.is_none() => {
-                let waiting = self.start_waiting(desired, &reason);
+            Err(reason) => {
+                let waiting = match &running {
+                    None => self.start_waiting(desired, &reason),
+                    Some(Running { delivery, fingerprint: None }) => {
+                        // It still waits, and now for something else.
+                        delivery.suspend(reason.clone()).await;
+                        None
+                    }
+                    Some(_) => None,
+                };
                 Change::Failed(reason, waiting)
             }
-            Err(reason) => Change::Failed(reason, None),
         }
     }
 
-    async fn build(&self, desired: &Desired) -> Result<Box<dyn Publisher>, String> {
+    /// Builds a publisher; and opens it, if there is no predecessor to hand anything over.
+    async fn build(&self, desired: &Desired, open: bool) -> Result<Box<dyn Publisher>, String> {
+        let Plan { factory, context, config, .. } = desired.plan.clone();
         // In a task of its own: a factory that panics is a failed build, not the end of the reload.
-        let build = (desired.plan.factory)(desired.plan.context.clone());
-        match tokio::spawn(build).await {
+        let build = tokio::spawn(async move {
+            let mut publisher = factory(context).await?;
+            if open {
+                let opened = tokio::time::timeout(config.timeout, publisher.open(None)).await;
+                opened.map_err(|_| {
+                    let timeout = humantime::format_duration(config.timeout);
+                    anyhow::anyhow!("not opened within {timeout}")
+                })??;
+            }
+            anyhow::Ok(publisher)
+        });
+        match build.await {
             Ok(built) => built.map_err(|error| format!("{error:#}")),
             Err(panic) => Err(format!("building it failed: {panic}")),
         }
@@ -248,60 +261,83 @@ impl Registry {
 
     /// Ends everything: delivers what is left until `patience` is over. Returns the final books of all that ever ran.
     pub async fn shutdown(&self, patience: Duration) -> Vec<Account> {
-        let _one_at_a_time = self.applying.lock().await;
-        let (running, ended) = {
+        let deadline = Instant::now() + patience;
+        let running = {
             let mut state = self.state.lock();
+            // What is being built meanwhile comes too late.
+            state.closed = true;
             let running = std::mem::take(&mut state.running);
-            (
-                running.into_values().map(|running| running.delivery).collect(),
-                std::mem::take(&mut state.ended),
-            )
+            let running: Vec<_> = running.into_values().map(|running| running.delivery).collect();
+            state.draining.extend(running.iter().cloned());
+            running
         };
-        let mut accounts = ended;
-        accounts.extend(Self::drain(running, patience, DropReason::Shutdown).await);
-        accounts
+        self.drain(running, patience, DropReason::Shutdown).await;
+        // Whoever is being removed now has an account soon; but a build that hangs must not keep the host.
+        let _ = tokio::time::timeout_at(deadline, self.applying.lock()).await;
+        self.ended()
     }
 
-    async fn drain(deliveries: Vec<Arc<Delivery>>, patience: Duration, reason: DropReason) -> Vec<Account> {
+    async fn drain(&self, going: Vec<Arc<Delivery>>, patience: Duration, reason: DropReason) -> Vec<Account> {
         let deadline = Instant::now() + patience;
-        join_all(deliveries.iter().map(|delivery| async move {
-            Account { label: delivery.label().clone(), books: delivery.drain(deadline, reason).await }
+        join_all(going.iter().map(|delivery| async move {
+            let books = delivery.drain(deadline, reason).await;
+            let account = Account { label: delivery.label().clone(), books };
+            let mut state = self.state.lock();
+            state.draining.retain(|other| !Arc::ptr_eq(other, delivery));
+            state.ended.push(account.clone());
+            let excess = state.ended.len().saturating_sub(KEPT_ACCOUNTS);
+            state.ended.drain(..excess);
+            account
         }))
         .await
     }
 
     /// How every publisher stands.
     pub fn status(&self) -> Vec<PublisherStatus> {
-        let state = self.state.lock();
-        let mut all: Vec<_> = state
-            .running
-            .iter()
-            .map(|(label, running)| {
-                let mut status = running.delivery.status();
-                status.update_failed = state.failures.get(label).map(|failure| failure.reason.clone());
-                status
-            })
-            .collect();
-        let never_ran = state.failures.iter().filter(|(label, _)| !state.running.contains_key(*label));
-        all.extend(never_ran.map(|(label, failure)| {
-            PublisherStatus::failed(
-                label.clone(),
-                failure.kind.clone(),
-                failure.reason.clone(),
-                failure.since,
-            )
-        }));
-        all
+        let (deliveries, never_ran) = {
+            let state = self.state.lock();
+            let update_failed = |label| state.failures.get(label).map(|failure| failure.reason.clone());
+            let running = state.running.iter();
+            let running = running.map(|(label, running)| (running.delivery.clone(), update_failed(label)));
+            let draining = state.draining.iter().map(|delivery| (delivery.clone(), None));
+            let never_ran = state.failures.iter().filter(|(label, _)| !state.running.contains_key(*label));
+            let never_ran = never_ran.map(|(label, failure)| {
+                let Failure { kind, reason, since, .. } = failure;
+                PublisherStatus::failed(label.clone(), kind.clone(), reason.clone(), *since)
+            });
+            (running.chain(draining).collect::<Vec<_>>(), never_ran.collect::<Vec<_>>())
+        };
+        // Not under the lock: publishers are asked for their own state.
+        let status = |(delivery, update_failed): (Arc<Delivery>, _)| PublisherStatus {
+            update_failed,
+            ..delivery.status()
+        };
+        deliveries.into_iter().map(status).chain(never_ran).collect()
     }
 
-    /// The final books of publishers that were removed.
+    /// The final books of publishers that have ended.
     pub fn ended(&self) -> Vec<Account> {
         self.state.lock().ended.clone()
     }
 }
 
+impl Applied {
+    /// Labels are done in any order; what is shown has one.
+    fn sort(&mut self) {
+        for labels in [&mut self.started, &mut self.replaced, &mut self.removed, &mut self.unchanged] {
+            labels.sort();
+        }
+        self.waiting.sort();
+        self.failed.sort_by(|a, b| a.label.cmp(&b.label));
+    }
+}
+
 impl State {
     fn note(&mut self, desired: &Desired, change: Change, applied: &mut Applied) {
+        if self.closed {
+            // A delivery that has just started ends when its handle goes.
+            return;
+        }
         let Desired { label, fingerprint, required, .. } = desired;
         let run = |state: &mut Self, delivery: Option<Delivery>, fingerprint: Option<String>| {
             if let Some(delivery) = delivery {

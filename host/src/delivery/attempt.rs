@@ -49,6 +49,18 @@ pub(super) async fn drained(drain: &mut watch::Receiver<Option<Drain>>) {
     }
 }
 
+/// Lets go of what belongs to a publisher: that may run code of its own, and panic.
+pub(super) fn discard<T>(gone: T) {
+    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| drop(gone))) {
+        tracing::error!("a publisher panicked when it was let go: {}", text_of(panic.as_ref()));
+    }
+}
+
+/// Asks a publisher for something that it is to answer at once. Nothing, if it panics.
+pub(super) fn ask<T>(ask: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(ask)).ok()
+}
+
 fn text_of(panic: &(dyn Any + Send)) -> String {
     let text =
         panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));

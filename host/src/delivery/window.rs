@@ -16,6 +16,8 @@ pub(super) struct Window {
     first_attempt: Option<Instant>,
     /// Time that does not count: nobody could have published it then.
     not_aged: Duration,
+    /// Since when it does not.
+    paused: Option<Instant>,
 }
 
 impl Window {
@@ -25,14 +27,15 @@ impl Window {
 
     /// Notes an attempt, and says for how long there have been attempts.
     pub(super) fn age(&mut self) -> Duration {
+        self.not_aged += self.paused.take().map_or(Duration::ZERO, |since| since.elapsed());
         let first = *self.first_attempt.get_or_insert_with(Instant::now);
         first.elapsed().saturating_sub(self.not_aged)
     }
 
-    /// The clock of its age stood still for so long.
-    pub(super) fn pause(&mut self, paused: Duration) {
+    /// The clock of its age stands still until the next attempt.
+    pub(super) fn pause(&mut self) {
         if self.first_attempt.is_some() {
-            self.not_aged += paused;
+            self.paused.get_or_insert_with(Instant::now);
         }
     }
 }
@@ -86,10 +89,12 @@ impl Trouble {
         Self { reason: reason.into(), after: None, hold: false }
     }
 
-    /// Both: the longer wait, the first reason; a hold only if both are one.
+    /// Both: the longer wait, the first reason. A hold outweighs a retry: what is held must not become a dead letter
+    /// because of what is beside it.
     pub(super) fn and(self, other: Option<Self>) -> Self {
         match other {
-            Some(other) => Self { after: self.after.max(other.after), hold: self.hold && other.hold, ..self },
+            Some(other) if other.hold && !self.hold => other.and(Some(self)),
+            Some(other) => Self { after: self.after.max(other.after), ..self },
             None => self,
         }
     }

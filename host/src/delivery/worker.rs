@@ -3,7 +3,7 @@
 //! Invariant: what is waited for (a batch, a wait's end, a command) may be given up at any time; a call of the
 //! publisher is given up only at its own deadline or the drain's.
 
-use super::attempt::{Called, call, drained};
+use super::attempt::{Called, ask, call, discard, drained};
 use super::batcher::Batcher;
 use super::retry::Backoff;
 use super::window::{Published, Trouble, Window, judge};
@@ -12,6 +12,7 @@ use crate::journal::{Books, Cursor, DropReason, Settled};
 use crate::publisher::Publisher;
 use crate::record::{EventMetrics, NetworkMetrics, Record, Rows, Timestamp};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -19,8 +20,8 @@ pub(super) struct Worker {
     label: Arc<str>,
     cursor: Cursor,
     publisher: Option<Box<dyn Publisher>>,
-    /// Since when there has been no publisher and its factory is not asked: a command will bring one.
-    suspended: Option<Instant>,
+    /// There is no publisher and its factory is not asked: a command will bring one.
+    suspended: bool,
     plan: Plan,
     dead_letters: Arc<DeadLetters>,
     commands: mpsc::Receiver<Command>,
@@ -62,7 +63,7 @@ impl Worker {
             label,
             cursor,
             publisher: None,
-            suspended: None,
+            suspended: false,
             plan,
             dead_letters,
             commands,
@@ -87,13 +88,13 @@ impl Worker {
                 Step::Command(None) => return self.end(DropReason::Shutdown).await,
                 Step::Read => self.read(),
                 Step::Attempt => self.attempt().await,
-                Step::Flush => self.flush().await,
+                Step::Flush => self.tend().await,
                 Step::Drain => {}
             }
             let draining = *self.drain.borrow();
             if let Some(Drain { deadline, reason }) = draining {
                 let nothing_left = self.window.is_empty() && self.cursor.readable(1, 1).0 == 0;
-                if nothing_left || self.suspended.is_some() || Instant::now() >= deadline {
+                if nothing_left || self.suspended || Instant::now() >= deadline {
                     return self.end(reason).await;
                 }
             }
@@ -102,14 +103,16 @@ impl Worker {
 
     async fn next(&mut self) -> Step {
         let draining = self.drain.borrow().is_some();
-        let (idle, suspended) = (self.window.is_empty(), self.suspended.is_some());
+        let (idle, suspended) = (self.window.is_empty(), self.suspended);
+        // One that was lost is built again even if there is nothing to publish: it may be scraped.
+        let lost = self.publisher.is_none();
         let again_at = self.again_at.unwrap_or_else(Instant::now);
         tokio::select! {
             biased;
             command = self.commands.recv() => Step::Command(command),
             () = drain_news(&mut self.drain, draining) => Step::Drain,
             () = tokio::time::sleep_until(self.flush_at), if self.publisher.is_some() => Step::Flush,
-            () = tokio::time::sleep_until(again_at), if !suspended && !idle => Step::Attempt,
+            () = tokio::time::sleep_until(again_at), if !suspended && (!idle || lost) => Step::Attempt,
             () = std::future::ready(()), if !suspended && idle && draining => Step::Read,
             () = self.batcher.ready(&self.cursor, &self.plan.config.batch), if !suspended && idle => Step::Read,
         }
@@ -144,10 +147,12 @@ impl Worker {
     }
 
     async fn attempt(&mut self) {
-        if self.publisher.is_none() && !self.rebuild().await {
-            return;
-        }
         let age = self.window.age();
+        if self.publisher.is_none()
+            && let Err(trouble) = self.rebuild().await
+        {
+            return self.not_done(trouble, age).await;
+        }
         let mut trouble = None;
         let mut progress = false;
         // A publisher that did not answer, or is gone, is not asked again before the backoff.
@@ -160,11 +165,23 @@ impl Worker {
         }
         match trouble {
             None => self.acknowledge(),
-            Some(trouble) if !trouble.hold && age >= self.plan.config.retry.max_age => {
-                self.give_up(&trouble).await
-            }
-            Some(trouble) => self.wait(&trouble),
+            Some(trouble) => self.not_done(trouble, age).await,
         }
+    }
+
+    /// After an attempt that left something in hand, which has been tried for so long.
+    async fn not_done(&mut self, trouble: Trouble, age: Duration) {
+        let too_old = !self.window.is_empty() && age >= self.plan.config.retry.max_age;
+        if too_old && !trouble.hold && !self.past_deadline() {
+            self.give_up(&trouble).await;
+        } else {
+            self.wait(&trouble);
+        }
+    }
+
+    /// Whether a drain's deadline has passed: what is in hand now is dropped.
+    fn past_deadline(&self) -> bool {
+        self.drain.borrow().is_some_and(|drain| Instant::now() >= drain.deadline)
     }
 
     /// Publishes what is in hand of one kind. False if the publisher is not to be asked again now.
@@ -174,7 +191,8 @@ impl Worker {
             *R::rows(&mut self.window) = rows;
             return true;
         };
-        let called = call(R::publish(publisher, &rows), self.plan.config.timeout, &mut self.drain).await;
+        let publish = async { R::publish(publisher, &rows).await };
+        let called = call(publish, self.plan.config.timeout, &mut self.drain).await;
         let mut go_on = true;
         let answer = match called {
             Called::Answered(answer) => answer,
@@ -185,7 +203,7 @@ impl Worker {
             }
             Called::Panicked(text) => {
                 go_on = false;
-                self.publisher = None;
+                discard(self.publisher.take());
                 Err(crate::publisher::PublishError::retry(format!("the publisher panicked: {text}")))
             }
             Called::GivenUp => {
@@ -267,7 +285,7 @@ impl Worker {
     fn wait(&mut self, trouble: &Trouble) {
         let config = &self.plan.config.retry;
         let (state, pause) = if trouble.hold {
-            self.window.pause(config.hold);
+            self.window.pause();
             (State::Held, config.hold)
         } else {
             (State::Retrying, self.backoff.next(config, trouble.after))
@@ -283,27 +301,36 @@ impl Worker {
         }
     }
 
-    async fn flush(&mut self) {
-        self.flush_at = Instant::now() + self.plan.config.flush_interval;
-        let Some(publisher) = self.publisher.as_deref_mut() else { return };
-        let error = match call(publisher.flush(), self.plan.config.timeout, &mut self.drain).await {
-            Called::Answered(Ok(())) | Called::GivenUp => return,
-            Called::Answered(Err(error)) => error.to_string(),
-            Called::TimedOut(after) => format!("no answer within {}", humantime::format_duration(after)),
-            Called::Panicked(text) => {
-                self.publisher = None;
-                format!("the publisher panicked: {text}")
-            }
-        };
-        tracing::warn!(publisher = %self.label, "could not flush: {error}");
-        self.shared.update(|live| live.last_error = Some(format!("could not flush: {error}")));
-        if self.publisher.is_none() {
-            self.rebuild().await;
+    /// Has the publisher flush, and builds it again if that killed it.
+    async fn tend(&mut self) {
+        self.flush().await;
+        if self.publisher.is_none()
+            && !self.suspended
+            && let Err(trouble) = self.rebuild().await
+        {
+            self.wait(&trouble);
         }
     }
 
-    /// Builds and opens a publisher in the place of one that panicked. False if that did not work.
-    async fn rebuild(&mut self) -> bool {
+    async fn flush(&mut self) {
+        self.flush_at = Instant::now() + self.plan.config.flush_interval;
+        let Some(publisher) = self.publisher.as_deref_mut() else { return };
+        let error =
+            match call(async { publisher.flush().await }, self.plan.config.timeout, &mut self.drain).await {
+                Called::Answered(Ok(())) | Called::GivenUp => return,
+                Called::Answered(Err(error)) => error.to_string(),
+                Called::TimedOut(after) => format!("no answer within {}", humantime::format_duration(after)),
+                Called::Panicked(text) => {
+                    discard(self.publisher.take());
+                    format!("the publisher panicked: {text}")
+                }
+            };
+        tracing::warn!(publisher = %self.label, "could not flush: {error}");
+        self.shared.update(|live| live.last_error = Some(format!("could not flush: {error}")));
+    }
+
+    /// Builds and opens a publisher in the place of one that panicked.
+    async fn rebuild(&mut self) -> Result<(), Trouble> {
         let build = async {
             let mut publisher = (self.plan.factory)(self.plan.context.clone()).await?;
             publisher.open(None).await?;
@@ -312,21 +339,25 @@ impl Worker {
         let error = match call(build, self.plan.config.timeout, &mut self.drain).await {
             Called::Answered(Ok(publisher)) => {
                 self.adopt(publisher);
-                return true;
+                return Ok(());
             }
             Called::Answered(Err(error)) => format!("{error:#}"),
             Called::TimedOut(after) => format!("not built within {}", humantime::format_duration(after)),
             Called::Panicked(text) => format!("building panicked: {text}"),
-            Called::GivenUp => return false,
+            Called::GivenUp => "given up at the deadline".to_owned(),
         };
-        self.wait(&Trouble::retry(format!("could not be built again: {error}")));
-        false
+        Err(Trouble::retry(format!("could not be built again: {error}")))
     }
 
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Replace { publisher, plan, reply } => {
-                let _ = reply.send(self.replace(publisher, *plan).await);
+                let replaced = self.replace(publisher, *plan).await;
+                // The one before goes on; if its last flush killed it, another one like it does.
+                if replaced.is_err() && self.publisher.is_none() {
+                    self.tend().await;
+                }
+                let _ = reply.send(replaced);
             }
             Command::Suspend { reason, reply } => {
                 self.flush().await;
@@ -340,18 +371,24 @@ impl Worker {
         self.flush().await;
         let opened = match self.publisher.as_deref_mut() {
             Some(predecessor) => {
-                call(publisher.open(Some(predecessor)), plan.config.timeout, &mut self.drain).await
+                let open = async { publisher.open(Some(predecessor)).await };
+                call(open, plan.config.timeout, &mut self.drain).await
             }
-            None => call(publisher.open(None), plan.config.timeout, &mut self.drain).await,
+            None => call(async { publisher.open(None).await }, plan.config.timeout, &mut self.drain).await,
         };
         match opened {
             Called::Answered(Ok(())) => {}
-            Called::Answered(Err(error)) => return Err(format!("{error:#}")),
-            Called::TimedOut(after) => {
-                return Err(format!("not opened within {}", humantime::format_duration(after)));
+            failed => {
+                discard(publisher);
+                return Err(match failed {
+                    Called::Answered(Ok(())) | Called::GivenUp => "the delivery is ending".to_owned(),
+                    Called::Answered(Err(error)) => format!("{error:#}"),
+                    Called::TimedOut(after) => {
+                        format!("not opened within {}", humantime::format_duration(after))
+                    }
+                    Called::Panicked(text) => format!("opening panicked: {text}"),
+                });
             }
-            Called::Panicked(text) => return Err(format!("opening panicked: {text}")),
-            Called::GivenUp => return Err("the delivery is ending".to_owned()),
         }
         self.plan = plan;
         self.cursor.set_overflow(self.plan.overflow());
@@ -360,24 +397,27 @@ impl Worker {
         // What the old one could not publish the new one may: at once, whatever the backoff was.
         self.backoff.reset();
         self.again_at = None;
+        self.cursor.set_active(true);
+        self.shared.set(State::Running, None);
         Ok(())
     }
 
     fn adopt(&mut self, publisher: Box<dyn Publisher>) {
-        let detail = publisher.status();
-        self.publisher = Some(publisher);
-        if let Some(since) = self.suspended.take() {
-            self.window.pause(since.elapsed());
-        }
+        let detail = ask(|| publisher.status()).flatten();
+        discard(self.publisher.replace(publisher));
+        self.suspended = false;
         self.flush_at = Instant::now() + self.plan.config.flush_interval;
-        self.cursor.set_active(true);
         self.shared.update(|live| live.detail = detail);
-        self.shared.set(State::Running, None);
+        if self.window.is_empty() {
+            self.cursor.set_active(true);
+            self.shared.set(State::Running, None);
+        }
     }
 
     fn suspend(&mut self, reason: &str) {
-        self.publisher = None;
-        self.suspended.get_or_insert_with(Instant::now);
+        discard(self.publisher.take());
+        self.suspended = true;
+        self.window.pause();
         self.cursor.set_active(false);
         self.shared.update(|live| live.detail = None);
         self.shared.set(State::Waiting, Some(reason));
@@ -385,7 +425,7 @@ impl Worker {
 
     async fn end(mut self, reason: DropReason) -> Books {
         self.flush().await;
-        drop(self.publisher.take());
+        discard(self.publisher.take());
         let books = self.cursor.retire(reason);
         if books.dropped.removed + books.dropped.shutdown > 0 {
             tracing::warn!(
