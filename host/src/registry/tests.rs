@@ -1,1 +1,203 @@
+use super::*;
+use crate::config::DeliveryConfig;
+use crate::delivery::State as Stands;
+use crate::journal::JournalSettings;
+use crate::publisher::{Context, Factory, PublishResult};
+use crate::record::{Batch, EventBatch, EventMetrics, NetworkBatch, Status};
+use uuid::Uuid;
 
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+struct Named(String, Log);
+
+#[async_trait::async_trait]
+impl Publisher for Named {
+    async fn open(&mut self, predecessor: Option<&mut dyn Publisher>) -> anyhow::Result<()> {
+        let after = predecessor.map_or("nothing", |_| "one");
+        self.1.0.lock().push(format!("open {} after {after}", self.0));
+        assert!(self.0 != "panics", "no such luck");
+        anyhow::ensure!(self.0 != "taken", "the port is taken");
+        Ok(())
+    }
+    async fn publish_event_metrics(&mut self, events: &EventBatch) -> PublishResult {
+        self.1.0.lock().push(format!("{} {}", self.0, events.len()));
+        Ok(Vec::new())
+    }
+    async fn publish_network_metrics(&mut self, _: &NetworkBatch) -> PublishResult {
+        Ok(Vec::new())
+    }
+}
+
+struct Bench {
+    registry: Registry,
+    journal: Journal,
+    log: Log,
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Bench {
+    fn new() -> Self {
+        let journal = Journal::new(JournalSettings::default(), Box::new(|_| {}));
+        let letters = Arc::new(DeadLetters::new("never written"));
+        Self { registry: Registry::new(journal.clone(), letters), journal, log: Log::default() }
+    }
+
+    /// A publisher by the name of its settings.
+    fn desired(&self, label: &str, name: &str) -> Desired {
+        let (log, of) = (self.log.clone(), name.to_owned());
+        let factory: Factory = Arc::new(move |_| {
+            assert!(of != "no factory", "not even a future");
+            let publisher = Named(of.clone(), log.clone());
+            Box::pin(async move {
+                anyhow::ensure!(publisher.0 != "broken", "it is broken");
+                Ok(Box::new(publisher) as Box<dyn Publisher>)
+            })
+        });
+        let context = Context::detached(label, "");
+        let config = DeliveryConfig::default();
+        let plan = Plan { kind: "named".into(), config, filters: Vec::new(), factory, context };
+        let fingerprint = name.to_owned();
+        Desired { label: label.into(), fingerprint, plan, missing: None, configured: true, required: false }
+    }
+
+    async fn apply(&self, desired: impl IntoIterator<Item = Desired>) -> Applied {
+        self.registry.apply(desired.into_iter().collect(), PATIENCE, false).await
+    }
+
+    fn record(&self) {
+        let mut event = EventMetrics::started(Uuid::nil(), "e", "t", Timestamp::from_nanos(1));
+        event.end_time = Some(Timestamp::from_nanos(2));
+        event.status = Status::Completed;
+        let mut batch: Batch = [event].into_iter().collect();
+        self.journal.append(&mut batch).unwrap();
+    }
+
+    fn status(&self, label: &str) -> PublisherStatus {
+        self.registry.status().into_iter().find(|status| &*status.label == label).unwrap()
+    }
+}
+
+fn labels(labels: &[Arc<str>]) -> Vec<&str> {
+    labels.iter().map(|label| &**label).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_did_not_change_is_not_touched_and_what_did_keeps_its_books() {
+    let bench = Bench::new();
+    let applied = bench.apply([bench.desired("a", "1"), bench.desired("b", "1")]).await;
+    assert_eq!(labels(&applied.started), ["a", "b"]);
+    bench.record();
+    let applied = bench.apply([bench.desired("a", "1"), bench.desired("b", "2")]).await;
+    assert_eq!((labels(&applied.unchanged), labels(&applied.replaced)), (vec!["a"], vec!["b"]));
+    bench.record();
+    let accounts = bench.registry.shutdown(PATIENCE).await;
+    for account in &accounts {
+        assert_eq!((account.books.accepted, account.books.delivered), (2, 2));
+    }
+    let opened =
+        bench.log.0.lock().iter().filter(|line| line.starts_with("open")).cloned().collect::<Vec<_>>();
+    assert_eq!(opened, ["open 1 after nothing", "open 1 after nothing", "open 2 after one"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_that_goes_is_drained_and_a_rename_is_both() {
+    let bench = Bench::new();
+    bench.apply([bench.desired("old", "1")]).await;
+    bench.record();
+    let applied = bench.apply([bench.desired("new", "1")]).await;
+    assert_eq!((labels(&applied.removed), labels(&applied.started)), (vec!["old"], vec!["new"]));
+    bench.record();
+    let accounts = bench.registry.shutdown(PATIENCE).await;
+    let books: Vec<_> =
+        accounts.iter().map(|of| (&*of.label, of.books.accepted, of.books.delivered)).collect();
+    assert_eq!(books, [("old", 1, 1), ("new", 1, 1)]);
+    assert!(bench.registry.status().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_change_leaves_the_old_one_running_and_says_why() {
+    let bench = Bench::new();
+    bench.apply([bench.desired("a", "1")]).await;
+    let reasons = [
+        ("broken", "it is broken"),
+        ("taken", "the port is taken"),
+        ("panics", "no such luck"),
+        ("no factory", "not even a future"),
+    ];
+    for (name, reason) in reasons {
+        let applied = bench.apply([bench.desired("a", name)]).await;
+        assert!(applied.failed[0].reason.contains(reason), "{applied:?}");
+        let status = bench.status("a");
+        assert_eq!(status.state, Stands::Running);
+        assert!(status.update_failed.unwrap().contains(reason));
+    }
+    bench.record();
+    let applied = bench.apply([bench.desired("a", "1")]).await;
+    assert_eq!((labels(&applied.unchanged), bench.status("a").update_failed), (vec!["a"], None));
+    assert_eq!(bench.registry.shutdown(PATIENCE).await[0].books.delivered, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_cannot_start_waits_with_a_cursor_if_it_is_configured() {
+    let bench = Bench::new();
+    let mut dropped_in = bench.desired("dropped-in", "panics");
+    dropped_in.configured = false;
+    let mut required = bench.desired("required", "taken");
+    required.required = true;
+    let missing = Desired { missing: Some("no such file".into()), ..bench.desired("missing", "1") };
+    let applied = bench.apply([dropped_in, required, missing]).await;
+    assert_eq!(applied.waiting, [("missing".into(), "no such file".into())]);
+    let failed: Vec<_> = applied.failed.iter().map(|failed| (&*failed.label, failed.required)).collect();
+    assert_eq!(failed, [("dropped-in", false), ("required", true)]);
+    bench.record();
+    let states = ["dropped-in", "required", "missing"].map(|label| {
+        let status = bench.status(label);
+        (status.state, status.books.backlog)
+    });
+    assert_eq!(states, [(Stands::Failed, 0), (Stands::Waiting, 1), (Stands::Waiting, 1)]);
+
+    let applied = bench.apply([bench.desired("required", "1"), bench.desired("missing", "1")]).await;
+    assert_eq!(labels(&applied.replaced), ["missing", "required"]);
+    let missing = Desired { missing: Some("gone again".into()), ..bench.desired("missing", "1") };
+    bench.apply([bench.desired("required", "1"), missing]).await;
+    bench.record();
+    let status = bench.status("missing");
+    assert_eq!((status.state, status.reason.as_deref()), (Stands::Waiting, Some("gone again")));
+    let applied = bench.apply([bench.desired("required", "1"), bench.desired("missing", "1")]).await;
+    assert_eq!(labels(&applied.replaced), ["missing"]);
+    for account in bench.registry.shutdown(PATIENCE).await {
+        assert_eq!((account.books.accepted, account.books.delivered), (2, 2), "{}", account.label);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_is_tried_again_only_when_it_changed_or_when_told_to() {
+    let bench = Bench::new();
+    bench.apply([bench.desired("a", "taken")]).await;
+    bench.apply([bench.desired("a", "taken")]).await;
+    assert_eq!(bench.log.0.lock().len(), 1);
+    let applied = bench.registry.apply(vec![bench.desired("a", "taken")], PATIENCE, true).await;
+    assert_eq!((bench.log.0.lock().len(), applied.failed.len()), (2, 1));
+    bench.apply([bench.desired("a", "1")]).await;
+    assert_eq!(bench.status("a").state, Stands::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_is_shown_as_soon_as_it_is_done() {
+    let bench = Bench::new();
+    let mut slow = bench.desired("slow", "1");
+    slow.plan.factory = Arc::new(|_| Box::pin(std::future::pending()));
+    let apply = bench.apply([slow, bench.desired("quick", "1")]);
+    let looked = async {
+        while bench.registry.status().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        bench.status("quick").state
+    };
+    tokio::select! {
+        _ = apply => panic!("the slow one is never built"),
+        state = looked => assert_eq!(state, Stands::Running),
+    }
+}
