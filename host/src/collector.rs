@@ -95,6 +95,8 @@ pub struct CollectorCounts {
     pub ended_late: u64,
     /// Unfinished records now.
     pub pending: usize,
+    /// Those of them that are network operations.
+    pub pending_operations: usize,
 }
 
 /// A lane that has so many finished records wakes the collector.
@@ -222,6 +224,7 @@ impl Collector {
             sum.closed_oldest += lane.counts.closed_oldest;
             sum.ended_late += lane.counts.ended_late;
             sum.pending += lane.open_len();
+            sum.pending_operations += lane.open_operations();
         }
         sum
     }

@@ -175,7 +175,9 @@ impl Host {
         let rest = || deadline.saturating_duration_since(Instant::now());
         self.0.stop.send_replace(true);
         // A reload that is under way ends first; none begins after this.
-        *self.0.reloading.lock().await = true;
+        if let Ok(mut ended) = tokio::time::timeout(rest(), self.0.reloading.lock()).await {
+            *ended = true;
+        }
         let tasks = std::mem::take(&mut *self.0.tasks.lock());
         // Requests in flight are answered: what they are told is accepted must be in the journal before it is closed.
         for task in tasks {
@@ -259,19 +261,11 @@ impl Inner {
         let (events, operations) = recorder.pending(most);
         let counts = recorder.counts();
         let mut pending = Pending {
-            events_total: events.len(),
-            operations_total: operations.len(),
+            events_total: counts.pending.saturating_sub(counts.pending_operations).max(events.len()),
+            operations_total: counts.pending_operations.max(operations.len()),
             events,
             operations,
-            counters: vec![
-                ("finished", counts.finished),
-                ("dropped", counts.dropped),
-                ("closed_oldest", counts.closed_oldest),
-                ("ended_late", counts.ended_late),
-                ("unmatched_ends", counts.unmatched_ends),
-                ("unmatched_retries", counts.unmatched_retries),
-                ("restarted", counts.restarted),
-            ],
+            counters: counts.problems().to_vec(),
         };
         pending.events.sort_by_key(|event| event.start_time);
         pending.operations.sort_by_key(|operation| operation.start_time);

@@ -81,6 +81,9 @@ pub enum Refused {
 pub struct Journal(Arc<Inner>);
 
 struct Inner {
+    /// Held from the sealing of a batch until its observer has seen it, so that it sees them in their order. Readers
+    /// do not wait for it.
+    order: Mutex<()>,
     memory: Mutex<Memory>,
     sealed: watch::Sender<u64>,
     gauge: ViewGauge,
@@ -106,6 +109,7 @@ impl Journal {
     pub fn new(settings: JournalSettings, observer: Observer) -> Self {
         let gauge = ViewGauge::default();
         Self(Arc::new(Inner {
+            order: Mutex::default(),
             memory: Mutex::new(Memory::new(settings, gauge.clone())),
             sealed: watch::Sender::new(0),
             gauge,
@@ -122,6 +126,7 @@ impl Journal {
     pub fn append(&self, batch: &mut Batch) -> Result<(), Refused> {
         let bytes = batch.events.iter().map(Record::bytes).sum::<usize>()
             + batch.operations.iter().map(Record::bytes).sum::<usize>();
+        let _order = self.0.order.lock();
         let (sealed, end) = {
             let mut memory = self.0.memory.lock();
             (memory.append(batch, bytes)?, memory.sealed_end())
@@ -132,6 +137,7 @@ impl Journal {
 
     /// Seals the tail, so that cursors can read it. False if there was nothing in it.
     pub fn seal(&self) -> bool {
+        let _order = self.0.order.lock();
         let (sealed, end) = {
             let mut memory = self.0.memory.lock();
             (memory.seal(), memory.sealed_end())
@@ -145,12 +151,7 @@ impl Journal {
             return;
         }
         sealed.iter().for_each(&self.0.observer);
-        // Two announcements may overtake each other: the end never goes back.
-        self.0.sealed.send_if_modified(|known| {
-            let newer = end > *known;
-            *known = end.max(*known);
-            newer
-        });
+        self.0.sealed.send_replace(end);
     }
 
     /// Refuses every append from here on.
@@ -161,6 +162,7 @@ impl Journal {
     /// A new cursor for the publisher `label`.
     pub fn cursor(&self, label: Arc<str>, start: Start, overflow: Overflow) -> Cursor {
         // A cursor that begins within the tail must not be handed what was there before it.
+        let _order = self.0.order.lock();
         let (sealed, id, end) = {
             let mut memory = self.0.memory.lock();
             (memory.seal(), memory.add_cursor(label, start, overflow), memory.sealed_end())

@@ -67,6 +67,22 @@ pub struct RecorderCounts {
     pub restarted: u64,
     /// Unfinished records now.
     pub pending: usize,
+    /// Those of them that are network operations.
+    pub pending_operations: usize,
+}
+
+impl RecorderCounts {
+    /// What could not be recorded as asked, by what happened.
+    pub fn problems(&self) -> [(&'static str, u64); 6] {
+        [
+            ("dropped", self.dropped),
+            ("closed_oldest", self.closed_oldest),
+            ("ended_late", self.ended_late),
+            ("unmatched_ends", self.unmatched_ends),
+            ("unmatched_retries", self.unmatched_retries),
+            ("restarted", self.restarted),
+        ]
+    }
 }
 
 impl Recorder {
@@ -147,6 +163,7 @@ impl Recorder {
             unmatched_retries: self.0.misuse.unmatched_retries.load(Ordering::Relaxed),
             restarted: self.0.misuse.restarted.load(Ordering::Relaxed),
             pending: collector.pending,
+            pending_operations: collector.pending_operations,
         }
     }
 

@@ -244,7 +244,9 @@ impl Registry {
             anyhow::Ok(publisher)
         });
         match build.await {
-            Ok(built) => built.map_err(|error| format!("{error:#}")),
+            Ok(built) => {
+                built.map_err(|error| desired.plan.context.secrets.redact(&format!("{error:#}")).into_owned())
+            }
             Err(panic) => Err(format!("building it failed: {panic}")),
         }
     }

@@ -122,6 +122,10 @@ impl Lane {
     }
 
     #[inline]
+    pub(super) fn open_operations(&self) -> usize {
+        self.open_operations.len()
+    }
+
     pub(super) fn open_len(&self) -> usize {
         self.open_events.len() + self.open_operations.len()
     }

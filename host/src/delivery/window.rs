@@ -1,5 +1,6 @@
 //! The rows that a worker has in hand: read, let through by the filters, and not settled.
 
+use crate::config::Secrets;
 use crate::publisher::{Fate, PublishError, PublishResult, Publisher, Unpublished};
 use crate::record::{EventBatch, EventMetrics, NetworkBatch, NetworkMetrics, Record, Rows};
 use futures_util::future::BoxFuture;
@@ -97,6 +98,26 @@ impl Trouble {
             Some(other) => Self { after: self.after.max(other.after), ..self },
             None => self,
         }
+    }
+}
+
+/// The same answer with reasons that anyone may read: they go to the log, to reports and into dead letters.
+pub(super) fn without_secrets(answer: PublishResult, secrets: &Secrets) -> PublishResult {
+    let clean = |reason: String| secrets.redact(&reason).into_owned();
+    match answer {
+        Ok(mut unpublished) => {
+            for Unpublished { fate: Fate::Retry { reason, .. } | Fate::Reject { reason }, .. } in
+                &mut unpublished
+            {
+                *reason = clean(std::mem::take(reason));
+            }
+            Ok(unpublished)
+        }
+        Err(PublishError::Retry { reason, after }) => {
+            Err(PublishError::Retry { reason: clean(reason), after })
+        }
+        Err(PublishError::Reject { reason }) => Err(PublishError::Reject { reason: clean(reason) }),
+        Err(PublishError::Hold { reason }) => Err(PublishError::Hold { reason: clean(reason) }),
     }
 }
 

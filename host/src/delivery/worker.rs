@@ -6,7 +6,7 @@
 use super::attempt::{Called, ask, call, discard, drained};
 use super::batcher::Batcher;
 use super::retry::Backoff;
-use super::window::{Published, Trouble, Window, judge};
+use super::window::{Published, Trouble, Window, judge, without_secrets};
 use super::{Command, DeadLetters, Drain, Plan, Shared, State};
 use crate::journal::{Books, Cursor, DropReason, Settled};
 use crate::publisher::Publisher;
@@ -212,7 +212,7 @@ impl Worker {
                 return false;
             }
         };
-        let verdict = judge(&rows, answer);
+        let verdict = judge(&rows, without_secrets(answer, &self.plan.context.secrets));
         self.shared.update(|live| {
             live.attempts += 1;
             live.failed_attempts += u64::from(verdict.trouble.is_some() || !verdict.rejected.is_empty());
@@ -325,6 +325,7 @@ impl Worker {
                     format!("the publisher panicked: {text}")
                 }
             };
+        let error = self.plan.context.secrets.redact(&error);
         tracing::warn!(publisher = %self.label, "could not flush: {error}");
         self.shared.update(|live| live.last_error = Some(format!("could not flush: {error}")));
     }

@@ -23,14 +23,7 @@ pub(super) fn expose(
         .gauge("pressroom_journal_bytes", "What the journal holds, views included.", &[], held.bytes)
         .gauge("pressroom_pending_records", "Records that have started and not ended.", &[], counts.pending);
     let recorder_help = "What recorders could not record as asked, by what happened.";
-    for (what, count) in [
-        ("dropped", counts.dropped),
-        ("closed_oldest", counts.closed_oldest),
-        ("ended_late", counts.ended_late),
-        ("unmatched_ends", counts.unmatched_ends),
-        ("unmatched_retries", counts.unmatched_retries),
-        ("restarted", counts.restarted),
-    ] {
+    for (what, count) in counts.problems() {
         out = out.counter("pressroom_recorder_problems_total", recorder_help, &[("what", what)], count);
     }
     publishers.iter().fold(reports.expose(out), expose_publisher)
