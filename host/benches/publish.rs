@@ -141,8 +141,14 @@ async fn measure(mut ours: Subject, mut beside: Subject, views: Views, files: &[
                 std::fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap();
             }
         }
-        let ours = timed(&mut ours, &events, views).await;
-        let beside = timed(&mut beside, &events, views).await;
+        // Who comes first changes, for the one leaves the allocator as the other finds it.
+        let (ours, beside) = if round % 2 == 0 {
+            let ours = timed(&mut ours, &events, views).await;
+            (ours, timed(&mut beside, &events, views).await)
+        } else {
+            let beside = timed(&mut beside, &events, views).await;
+            (timed(&mut ours, &events, views).await, beside)
+        };
         if round >= WARM_UP && !tidy {
             pair.ours.push(ours);
             pair.beside.push(beside);
