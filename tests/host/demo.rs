@@ -1,6 +1,6 @@
 //! `pressroom demo`, as the README says it.
 
-use crate::support::{Folder, Process};
+use crate::support::{Folder, MUCH_PATIENCE, Process};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_ends_well_and_cleans_up() {
@@ -8,7 +8,7 @@ async fn the_demo_ends_well_and_cleans_up() {
     std::fs::remove_file(folder.path("pressroom.toml")).unwrap();
     std::fs::remove_dir(folder.path("plugins")).unwrap();
     let mut process = Process::pressroom(&folder, &["demo"]);
-    let ended = process.ended().await;
+    let ended = process.ended_within(MUCH_PATIENCE).await;
     let output = process.output();
     assert!(ended.success(), "{ended}: {output}");
     for word in ["rollup", "retries", "failed"] {

@@ -1,6 +1,6 @@
 //! A real server: Debian's Prometheus scrapes the host, and PromQL over it gives the counts that were recorded.
 
-use crate::support::{Api, Folder, Process, event, free_port, path_of, skipped, until_or};
+use crate::support::{Api, Folder, PATIENCE, Process, event, free_port, path_of, skipped, until_or};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -102,6 +102,7 @@ impl Server {
             *last.lock().unwrap() = found;
             there
         };
-        until_or(&format!("{query} is {wanted:?}"), look, || format!("{:?}", last.lock().unwrap())).await;
+        until_or(&format!("{query} is {wanted:?}"), PATIENCE, look, || format!("{:?}", last.lock().unwrap()))
+            .await;
     }
 }

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// How long anything may take that is waited for. Generous: it is only reached where something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a program may take that builds a plugin from nothing, on a machine that has other things to do.
+pub const MUCH_PATIENCE: Duration = Duration::from_secs(600);
+
 /// A folder with a configuration and a plugin directory, gone with the test.
 pub struct Folder(tempfile::TempDir);
 
@@ -107,16 +110,17 @@ pub struct Running {
 
 /// Waits until `condition` gives something, and fails with `what` if it takes too long.
 pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, condition: impl FnMut() -> F) -> T {
-    until_or(what, condition, String::new).await
+    until_or(what, PATIENCE, condition, String::new).await
 }
 
-/// As [`until`], with more to say on failure.
+/// As [`until`], with a deadline and more to say on failure.
 pub async fn until_or<T, F: Future<Output = Option<T>>>(
     what: &str,
+    patience: Duration,
     mut condition: impl FnMut() -> F,
     more: impl Fn() -> String,
 ) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = condition().await {
             return found;

@@ -1,6 +1,6 @@
 //! Someone who talks to a host over HTTP.
 
-use super::until_or;
+use super::{PATIENCE, until_or};
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -100,7 +100,7 @@ impl Api {
             *last.lock().unwrap() = status.clone();
             wanted(&status).then_some(status)
         };
-        until_or(&format!("`{label}` {what}"), look, || format!("{:#}", last.lock().unwrap())).await
+        until_or(&format!("`{label}` {what}"), PATIENCE, look, || format!("{:#}", last.lock().unwrap())).await
     }
 
     /// Waits until a publisher has delivered so many.

@@ -1,12 +1,13 @@
 //! Programs that the tests start: the host's binary, real servers, real clients.
 
-use super::{Api, Folder, until_or};
+use super::{Api, Folder, PATIENCE, until_or};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A program that runs. What it writes is kept, for the failure's message; it ends with the test.
 pub struct Process {
@@ -53,7 +54,8 @@ impl Process {
                 api.get(path).await
             }
         };
-        until_or(&format!("{}{path} answers", api.url()), look, || output.lock().unwrap().clone()).await;
+        let what = format!("{}{path} answers", api.url());
+        until_or(&what, PATIENCE, look, || output.lock().unwrap().clone()).await;
     }
 
     /// What it has written until now.
@@ -68,12 +70,17 @@ impl Process {
 
     /// Waits until it has ended. All that it wrote is there then.
     pub async fn ended(&mut self) -> ExitStatus {
+        self.ended_within(PATIENCE).await
+    }
+
+    /// As [`Process::ended`], with another deadline.
+    pub async fn ended_within(&mut self, patience: Duration) -> ExitStatus {
         let output = self.output.clone();
         let look = || {
             let ended = self.child.try_wait().unwrap();
             async move { ended }
         };
-        let status = until_or("the program ends", look, || output.lock().unwrap().clone()).await;
+        let status = until_or("the program ends", patience, look, || output.lock().unwrap().clone()).await;
         for reader in std::mem::take(&mut self.readers) {
             reader.join().unwrap();
         }
