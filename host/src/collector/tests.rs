@@ -128,7 +128,8 @@ fn what_is_open_at_the_end_is_cancelled_for_no_lack_of_room() {
     assert_eq!(collector.cancel_open(), 2);
     collector.close();
     assert_eq!((journal.held().accepted, collector.counts().closed_oldest), (2, 0));
-    (a.complete(), b.finish(0, 0));
+    a.complete();
+    b.finish(0, 0);
     assert_eq!((journal.held().accepted, collector.counts().ended_late), (2, 2));
 }
 

@@ -33,6 +33,7 @@ pub(super) struct Worker {
     /// When the window is to be tried again.
     again_at: Option<Instant>,
     flush_at: Instant,
+    draining: bool,
 }
 
 /// What a worker waits for.
@@ -73,6 +74,7 @@ impl Worker {
             backoff: Backoff::default(),
             again_at: None,
             flush_at,
+            draining: false,
         };
         match publisher {
             Ok(publisher) => worker.adopt(publisher),
@@ -93,6 +95,11 @@ impl Worker {
             }
             let draining = *self.drain.borrow();
             if let Some(Drain { deadline, reason }) = draining {
+                if !std::mem::replace(&mut self.draining, true) {
+                    // There may be no time for the rest of a wait: what is in hand is tried once more at once.
+                    self.backoff.reset();
+                    self.again_at = None;
+                }
                 let nothing_left = self.window.is_empty() && self.cursor.readable(1, 1).0 == 0;
                 if nothing_left || self.suspended || Instant::now() >= deadline {
                     return self.end(reason).await;
@@ -290,7 +297,11 @@ impl Worker {
         } else {
             (State::Retrying, self.backoff.next(config, trouble.after))
         };
-        self.again_at = Some(Instant::now() + pause);
+        let now = Instant::now();
+        // A wait that outlasts a drain's deadline would lose what one more attempt may save.
+        let half = self.drain.borrow().map(|drain| drain.deadline.saturating_duration_since(now) / 2);
+        let pause = half.map_or(pause, |half| pause.min(half.max(Duration::from_millis(100))));
+        self.again_at = Some(now + pause);
         self.cursor.set_active(false);
         if self.shared.set(state, Some(&trouble.reason)) {
             if trouble.hold {

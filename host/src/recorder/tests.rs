@@ -5,8 +5,7 @@ use crate::record::Status;
 
 fn recorder(max_pending: usize) -> (Recorder, Collector, Cursor) {
     let journal = Journal::new(JournalSettings::default(), Box::new(|_| {}));
-    let mut settings = CollectorSettings::default();
-    settings.max_pending = max_pending;
+    let settings = CollectorSettings { max_pending, ..CollectorSettings::default() };
     let collector = Collector::new(journal.clone(), settings);
     let cursor = journal.cursor("a".into(), Start::Newest, Overflow::DropOldest);
     (Recorder::new(collector.clone()), collector, cursor)
