@@ -81,6 +81,7 @@ pub enum Refused {
 pub struct Journal(Arc<Inner>);
 
 struct Inner {
+    settings: JournalSettings,
     /// Held from the sealing of a batch until its observer has seen it, so that it sees them in their order. Readers
     /// do not wait for it.
     order: Mutex<()>,
@@ -110,7 +111,8 @@ impl Journal {
         let gauge = ViewGauge::default();
         Self(Arc::new(Inner {
             order: Mutex::default(),
-            memory: Mutex::new(Memory::new(settings, gauge.clone())),
+            memory: Mutex::new(Memory::new(settings.clone(), gauge.clone())),
+            settings,
             sealed: watch::Sender::new(0),
             gauge,
             observer,
@@ -213,6 +215,12 @@ impl Cursor {
     /// How many records, and how many bytes of them, could be read now.
     pub fn readable(&self, enough_records: usize, enough_bytes: usize) -> (usize, usize) {
         self.journal.0.memory.lock().readable(self.id, enough_records, enough_bytes)
+    }
+
+    /// Records, and bytes, beyond which a backlog should not wait for company: a quarter of what the journal holds.
+    pub fn pressing(&self) -> (usize, usize) {
+        let settings = &self.journal.0.settings;
+        ((settings.max_records / 4).max(1), (settings.max_bytes / 4).max(1))
     }
 
     /// A receiver that changes whenever more has been sealed.

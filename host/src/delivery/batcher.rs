@@ -19,9 +19,11 @@ impl Batcher {
 
     /// Returns when a read is worth it.
     pub(super) async fn ready(&mut self, cursor: &Cursor, config: &BatchConfig) {
+        let pressing = cursor.pressing();
+        let enough = (config.max_records.min(pressing.0), config.max_bytes.as_usize().min(pressing.1));
         loop {
             self.sealed.mark_unchanged();
-            let (records, bytes) = cursor.readable(config.max_records, config.max_bytes.as_usize());
+            let (records, bytes) = cursor.readable(enough.0, enough.1);
             if records == 0 {
                 self.first_seen = None;
                 if self.sealed.changed().await.is_err() {
@@ -29,7 +31,7 @@ impl Batcher {
                 }
                 continue;
             }
-            if records >= config.max_records || bytes >= config.max_bytes.as_usize() {
+            if records >= enough.0 || bytes >= enough.1 {
                 break;
             }
             let ripe = *self.first_seen.get_or_insert_with(Instant::now) + config.max_age;
