@@ -26,7 +26,7 @@ mod vitals;
 mod tests;
 
 pub use builder::{HostBuilder, StartError};
-pub use desired::{Checked, CheckedPublisher, PluginReport, check};
+pub use desired::{Checked, CheckedPlugin, CheckedPublisher, PluginReport, check};
 
 use crate::collector::Collector;
 use crate::config::{Config, ConfigError};

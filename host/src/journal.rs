@@ -129,10 +129,13 @@ impl Journal {
         let bytes = batch.events.iter().map(Record::bytes).sum::<usize>()
             + batch.operations.iter().map(Record::bytes).sum::<usize>();
         let _order = self.0.order.lock();
-        let (sealed, end) = {
+        let (sealed, end, overflowed) = {
             let mut memory = self.0.memory.lock();
-            (memory.append(batch, bytes)?, memory.sealed_end())
+            (memory.append(batch, bytes)?, memory.sealed_end(), memory.take_overflowed())
         };
+        for (publisher, dropped) in overflowed {
+            tracing::warn!(%publisher, dropped, "the journal is full, its oldest records are lost to this publisher");
+        }
         self.announce(&sealed, end);
         Ok(())
     }

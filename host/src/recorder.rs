@@ -1,6 +1,7 @@
 //! The recorder: the handle that code under observation holds.
 //!
-//! Invariant: recording never blocks and never fails its caller. What cannot be kept is counted ([`RecorderCounts`]),
+//! Invariant: recording never fails its caller, and never waits for a publisher, a file, a network or the collector:
+//! what it waits for, at most, is another thread's handful of moves. What cannot be kept is counted ([`RecorderCounts`]),
 //! what makes no sense (an end without a start) is reported and counted.
 //!
 //! ```

@@ -89,6 +89,15 @@ struct Compiled {
     cached: bool,
 }
 
+/// Looks at the plugin in `file` without compiling it: is it a component, of a contract that this host knows?
+///
+/// # Errors
+///
+/// It would not load, and why.
+pub fn inspect(file: &Path) -> Result<(), LoadError> {
+    component::read(file, None, HostSettings::default().max_file_bytes).map(drop)
+}
+
 impl PluginHost {
     /// Sets up the engine and its clock. A cache directory that cannot be used is said in the log and done without.
     ///

@@ -136,11 +136,18 @@ pub fn is_plugin(path: &Path) -> bool {
 
 fn mark(path: &Path) -> Option<Mark> {
     let metadata = std::fs::metadata(path).ok()?;
+    Some((path.to_owned(), metadata.len(), metadata.modified().ok(), inode(&metadata)))
+}
+
+/// What tells a file from another one that is put in its place; 0 where the system has no such number.
+pub(crate) fn inode(metadata: &std::fs::Metadata) -> u64 {
     #[cfg(unix)]
-    let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+    return std::os::unix::fs::MetadataExt::ino(metadata);
     #[cfg(not(unix))]
-    let inode = 0;
-    Some((path.to_owned(), metadata.len(), metadata.modified().ok(), inode))
+    {
+        let _ = metadata;
+        0
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 /// Check a configuration without running it
 ///
 /// Reads the configuration as `run` would, every publisher's own settings included, and the plugin directory, and
-/// says everything that is wrong: a line per problem, `FILE:LINE:COLUMN: KEY: MESSAGE`. Nothing is started.
+/// says everything that is wrong: a line per problem, `FILE:LINE:COLUMN: KEY: MESSAGE`. Nothing is started, so what only
+/// the start can tell (a port that is taken, a granted directory that is not there) is not told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pressroom check
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 
 Exit codes:
   0  the configuration is right; its publishers and plugins are listed
+  1  it is, but a plugin in the directory cannot be loaded
   2  it is not; every problem is listed")]
 pub(super) struct Args {
     /// The configuration
@@ -36,7 +38,13 @@ pub(super) fn check(args: &Args) -> Result<(), Failure> {
         }
     };
     to_stdout(&summary(args, &checked))?;
-    Ok(())
+    match checked.plugins.iter().filter(|plugin| plugin.problem.is_some()).count() {
+        0 => Ok(()),
+        broken => {
+            let plugins = words::counted(broken as u64, "plugin");
+            Err(Failure::failed(format!("{plugins} cannot be loaded")))
+        }
+    }
 }
 
 fn summary(args: &Args, checked: &Checked) -> String {
@@ -51,7 +59,13 @@ fn summary(args: &Args, checked: &Checked) -> String {
     let dir = checked.plugins_dir.display();
     match checked.plugins.as_slice() {
         [] => out.push_str(&format!("no plugins in {dir}\n")),
-        plugins => out.push_str(&format!("plugins in {dir}: {}\n", plugins.join(", "))),
+        plugins => {
+            out.push_str(&format!("plugins in {dir}:\n"));
+            for plugin in plugins {
+                let problem = plugin.problem.as_deref().unwrap_or("right");
+                out.push_str(&format!("  {}: {problem}\n", plugin.name));
+            }
+        }
     }
     out
 }

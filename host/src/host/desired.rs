@@ -39,7 +39,7 @@ pub struct PluginReport {
     pub plugin: String,
     /// The file.
     pub file: PathBuf,
-    /// Its SHA-256 digest.
+    /// The SHA-256 digest of what lies there now; what a publisher runs is in its detail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// Why it does not run.
@@ -76,8 +76,19 @@ pub struct Checked {
     pub publishers: Vec<CheckedPublisher>,
     /// The plugin directory.
     pub plugins_dir: PathBuf,
-    /// The plugins in it, by name.
-    pub plugins: Vec<String>,
+    /// The plugins in it.
+    pub plugins: Vec<CheckedPlugin>,
+}
+
+/// A file of the plugin directory.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct CheckedPlugin {
+    /// Its name.
+    pub name: String,
+    /// Why it cannot be loaded, as far as can be told without compiling it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// A publisher of the configuration.
@@ -121,8 +132,24 @@ pub fn check(path: impl AsRef<Path>) -> Result<Checked, ConfigError> {
             })
             .collect(),
         plugins_dir: config.plugins_dir(),
-        plugins: files.into_iter().map(|file| file.name).collect(),
+        plugins: files
+            .into_iter()
+            .map(|file| CheckedPlugin {
+                problem: file.digest.err().or_else(|| inspect(&file.path)),
+                name: file.name,
+            })
+            .collect(),
     })
+}
+
+#[cfg(feature = "wasm")]
+fn inspect(file: &Path) -> Option<String> {
+    crate::wasm::inspect(file).err().map(|error| error.to_string())
+}
+
+#[cfg(not(feature = "wasm"))]
+fn inspect(_: &Path) -> Option<String> {
+    None
 }
 
 fn plugin_of(entry: &Entry) -> Option<&str> {
@@ -197,7 +224,10 @@ impl Planner {
                     }
                     None => waits = Some(missing(&self.plugin_dir, name)),
                 }
-                self.plugin_host.factory((**plugin).clone(), self.plugin_dir.path_of(name))
+                let mut plugin = (**plugin).clone();
+                // Delivery gives a call up at its own timeout: a longer one of the plugin's would never be reached.
+                plugin.limits.call_timeout = plugin.limits.call_timeout.min(section.delivery.timeout);
+                self.plugin_host.factory(plugin, self.plugin_dir.path_of(name))
             }
         };
         let required = plugin_of(entry).is_none();

@@ -22,7 +22,8 @@ pub(super) struct PluginFile {
     pub(super) digest: Result<String, String>,
 }
 
-type Stamp = (u64, Option<SystemTime>);
+/// Length, time of change, and inode: a file that is put in another's place may have the same two.
+type Stamp = (u64, Option<SystemTime>, u64);
 
 impl PluginDir {
     pub(super) fn new(dir: PathBuf) -> Self {
@@ -53,7 +54,7 @@ impl PluginDir {
 
     fn digest(&self, path: &Path) -> std::io::Result<String> {
         let metadata = std::fs::metadata(path)?;
-        let stamp = (metadata.len(), metadata.modified().ok());
+        let stamp = (metadata.len(), metadata.modified().ok(), crate::watch::inode(&metadata));
         if let Some((known, digest)) = self.digests.lock().get(path)
             && *known == stamp
         {

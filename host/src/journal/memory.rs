@@ -22,6 +22,8 @@ pub(super) struct Memory {
     cursors: Vec<Place>,
     next_id: u32,
     closed: bool,
+    /// Cursors that lost records since somebody asked last, and how many in all: to be told of outside the lock.
+    overflowed: Vec<(Arc<str>, u64)>,
 }
 
 struct Place {
@@ -33,6 +35,8 @@ struct Place {
     acknowledged: u64,
     in_hand: u64,
     start: u64,
+    /// How many times it lost records to an overflow.
+    overflows: u64,
     /// Where it ends, once it has been stopped: the end of a batch.
     stop: Option<u64>,
     /// All but `accepted` and `backlog`, which follow from positions.
@@ -66,6 +70,7 @@ impl Memory {
             cursors: Vec::new(),
             next_id: 0,
             closed: false,
+            overflowed: Vec::new(),
         }
     }
 
@@ -93,6 +98,11 @@ impl Memory {
             }
         }
         Ok(sealed)
+    }
+
+    /// Who has lost records to an overflow since this was asked last, and how many in all.
+    pub(super) fn take_overflowed(&mut self) -> Vec<(Arc<str>, u64)> {
+        std::mem::take(&mut self.overflowed)
     }
 
     pub(super) fn seal(&mut self) -> Option<Arc<SharedBatch>> {
@@ -143,7 +153,15 @@ impl Memory {
             };
             let (first, end) = (oldest.first(), oldest.end());
             for place in self.cursors.iter_mut().filter(|place| place.is_behind(end)) {
-                place.books.dropped.overflow += end - place.next.clamp(first, end);
+                let lost = end - place.next.clamp(first, end);
+                if lost > 0 {
+                    place.overflows += 1;
+                    place.books.dropped.overflow += lost;
+                    // The first time, the second, the fourth …: loud, and no flood while it goes on.
+                    if place.overflows.is_power_of_two() {
+                        self.overflowed.push((place.label.clone(), place.books.dropped.overflow));
+                    }
+                }
                 place.next = place.next.max(end);
                 place.acknowledged = place.acknowledged.max(end);
             }
@@ -185,6 +203,7 @@ impl Memory {
             acknowledged: at,
             in_hand: 0,
             start: at,
+            overflows: 0,
             stop: None,
             books: Books::default(),
         });

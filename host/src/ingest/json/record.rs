@@ -172,6 +172,9 @@ impl<'a> Fields<'a> {
         let end = self.time("end_time")?.ok_or_else(|| {
             wrong("end_time", "is missing; only finished records are taken (or send start and end messages)")
         })?;
+        if end < start {
+            return Err(wrong("end_time", "is before start_time"));
+        }
         Ok((start, end))
     }
 

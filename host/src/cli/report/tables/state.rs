@@ -141,6 +141,8 @@ pub(in crate::cli) fn plugins(plugins: &[Plugin], rows: usize) -> String {
         let running = plugin.publishers.iter().map(move |one| {
             let number = |key: &str| one.detail.get(key).and_then(Value::as_u64);
             let shown = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+            // What it runs, which is not what lies in the directory if that could not be loaded.
+            let runs = one.detail.get("digest").and_then(Value::as_str).map(|digest| cut(digest, 13));
             let interface = one.detail.get("interface").and_then(Value::as_str).map(|text| cut(text, NAME));
             let compiled =
                 one.detail.get("compile_ms").and_then(Value::as_f64).map(|ms| words::seconds(ms / 1e3));
@@ -150,7 +152,7 @@ pub(in crate::cli) fn plugins(plugins: &[Plugin], rows: usize) -> String {
                 cut(&one.label, NAME),
                 cut(&one.state, NAME),
                 shown(interface),
-                digest.clone(),
+                runs.unwrap_or_else(|| digest.clone()),
                 if cached { "cache".to_owned() } else { shown(compiled) },
                 shown(number("calls").map(count)),
                 shown(number("traps").map(count)),
