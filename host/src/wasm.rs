@@ -25,7 +25,7 @@ mod state;
 mod status;
 mod supervisor;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use cache::digest;
 pub use component::LoadError;

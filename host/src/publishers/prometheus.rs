@@ -88,6 +88,12 @@ impl PrometheusPublisher {
         }
     }
 
+    /// What scrapes show, for tests that ask after the end.
+    #[cfg(test)]
+    pub(crate) fn series(&self) -> Arc<Series> {
+        self.series.clone()
+    }
+
     fn served(&self) -> Arc<Served> {
         Arc::new(Served { series: self.series.clone(), host_metrics: self.context.host_metrics.clone() })
     }

@@ -88,7 +88,7 @@ fn standard_output() -> Target {
 }
 
 impl StdoutPublisher {
-    fn to(target: Target, context: Context) -> Self {
+    pub(crate) fn to(target: Target, context: Context) -> Self {
         Self { context, output: Offloaded::new(Output { target, unconfirmed: None }) }
     }
 

@@ -4,7 +4,7 @@ mod guests;
 mod hostile;
 
 use super::{HostSettings, LoadError, PluginHost, WasmConfig};
-use crate::publisher::{Context, PublishError, PublishResult, Publisher};
+use crate::publisher::{Context, Factory, PublishError, PublishResult, Publisher};
 use crate::record::{EventBatch, EventMetrics, NetworkBatch, NetworkMetrics, Status, Timestamp};
 use serde_json::Value;
 use std::path::Path;
@@ -16,6 +16,13 @@ static HOST: LazyLock<(PluginHost, tempfile::TempDir)> = LazyLock::new(|| {
     let settings = HostSettings { cache_dir: Some(dir.path().join("cache")), ..HostSettings::default() };
     (PluginHost::new(settings).unwrap(), dir)
 });
+
+/// Builds the plugin `name` with a section, for tests of other rooms.
+pub(crate) fn factory(name: &str, section: &str) -> Factory {
+    let config: WasmConfig = toml::from_str(section).unwrap();
+    assert_eq!(config.validate(), []);
+    HOST.0.factory(config, guests::plugin(name))
+}
 
 /// A plugin under test, and what was seen of it.
 struct Subject {

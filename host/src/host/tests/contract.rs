@@ -1,0 +1,307 @@
+//! What every publisher keeps to, native or plugin, wherever it publishes to, checked through a real delivery and a
+//! real journal.
+//!
+//! Invariant: it knows no type. Which there are, and how one asks what has reached them, is said in `types.rs`.
+
+use crate::config::DeliveryConfig;
+use crate::delivery::{DeadLetters, Delivery, Plan, PublisherStatus, State};
+use crate::journal::{Books, DropReason, Journal, JournalSettings};
+use crate::publisher::{Context, Factory, Publisher};
+use crate::record::{Batch, EventMetrics, NetworkMetrics, Status, Timestamp};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// No condition is waited for longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Small, so that a few hundred records are many calls.
+const ROWS_PER_CALL: usize = 16;
+
+/// A publisher under test.
+pub(super) struct Subject {
+    pub(super) factory: Factory,
+    /// What has reached the place that it publishes to, asked there.
+    pub(super) arrived: Box<dyn Fn() -> Arrived>,
+}
+
+/// What has reached the place that a publisher publishes to.
+pub(super) enum Arrived {
+    /// These records, each as often as it has.
+    Ids(Vec<Uuid>),
+    /// So many.
+    #[cfg_attr(not(feature = "prometheus"), allow(dead_code, reason = "all others keep the records"))]
+    Counts { events: usize, operations: usize },
+    /// It keeps nothing: only the books are looked at.
+    #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "all others keep something"))]
+    Untold,
+}
+
+/// How a publisher behaves that can be told to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Behaviour {
+    /// Publishes everything.
+    Publish,
+    /// Rejects the first row of every call.
+    RejectRow,
+    /// Wants the second row of every call again.
+    RetryRow,
+    /// Wants the first three calls again.
+    RetryFirst,
+    /// Wants to be mended.
+    Hold,
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    subject: Subject,
+    journal: Journal,
+    plan: Plan,
+    delivery: Delivery,
+    letters: Arc<DeadLetters>,
+    recorded: u64,
+}
+
+/// Every third record is an operation.
+fn is_operation(number: u64) -> bool {
+    number % 3 == 2
+}
+
+fn id(number: u64) -> Uuid {
+    Uuid::from_u128(number.into())
+}
+
+impl Bench {
+    async fn new(make: &impl Fn(&Path) -> Subject) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let subject = make(dir.path());
+        let journal = Journal::new(JournalSettings::default(), Box::new(|_| {}));
+        let letters = Arc::new(DeadLetters::new(dir.path().join("letters.jsonl")));
+        let plan = plan(&subject.factory, dir.path());
+        let mut publisher = build(&plan).await;
+        publisher.open(None).await.unwrap();
+        let delivery =
+            Delivery::start("subject".into(), &journal, Ok(publisher), plan.clone(), letters.clone());
+        Self { dir, subject, journal, plan, delivery, letters, recorded: 0 }
+    }
+
+    /// Appends batches of so many records, and seals them.
+    fn record(&mut self, sizes: &[u64]) {
+        for size in sizes {
+            let mut batch = Batch::default();
+            for number in self.recorded..self.recorded + size {
+                let start = Timestamp::from_nanos(1_700_000_000_000_000_000 + number);
+                let end = Some(start.after(Duration::from_millis(5)));
+                if is_operation(number) {
+                    let mut operation =
+                        NetworkMetrics::started(id(number), "task", "PUT", "s3.local", 443, start);
+                    operation.end_time = end;
+                    batch.operations.push(operation);
+                } else {
+                    let mut event = EventMetrics::started(id(number), "resize", "task", start);
+                    (event.end_time, event.status) = (end, Status::Completed);
+                    batch.events.push(event);
+                }
+            }
+            self.recorded += size;
+            self.journal.append(&mut batch).unwrap();
+        }
+        self.journal.seal();
+    }
+
+    /// Waits until it stands as wanted; the books close at every moment on the way.
+    async fn until(&self, wanted: impl Fn(&PublisherStatus) -> bool) -> PublisherStatus {
+        let wait = async {
+            loop {
+                let status = self.delivery.status();
+                assert!(status.books.balance(), "{status:?}");
+                if wanted(&status) {
+                    return status;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        waited.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {:?}", self.delivery.status()))
+    }
+
+    async fn settled(&self) -> PublisherStatus {
+        self.until(|status| status.books.backlog == 0).await
+    }
+
+    async fn replace(&self, plan: &Plan) {
+        self.replace_by(build(plan).await, plan).await;
+    }
+
+    async fn replace_by(&self, publisher: Box<dyn Publisher>, plan: &Plan) {
+        self.delivery.replace(publisher, plan.clone()).await.unwrap();
+    }
+
+    async fn drain(&self, deadline: Instant) -> Books {
+        let books = self.delivery.drain(deadline, DropReason::Shutdown).await;
+        assert!(books.balance() && books.backlog == 0, "{books:?}");
+        assert_eq!((books, books.accepted), (self.delivery.status().books, self.recorded));
+        books
+    }
+
+    /// The first `count` records have arrived, each once, but for those in `missing`; and no others.
+    fn has_arrived(&self, count: u64, missing: &BTreeSet<Uuid>) {
+        let expected = (0..count).filter(|number| !missing.contains(&id(*number)));
+        match (self.subject.arrived)() {
+            Arrived::Ids(mut ids) => {
+                ids.sort_unstable();
+                assert_eq!(ids, expected.map(id).collect::<Vec<_>>());
+            }
+            Arrived::Counts { events, operations } => {
+                let (wanted_operations, wanted_events): (Vec<_>, Vec<_>) =
+                    expected.partition(|number| is_operation(*number));
+                assert_eq!((events, operations), (wanted_events.len(), wanted_operations.len()));
+            }
+            Arrived::Untold => {}
+        }
+    }
+
+    fn everything_has_arrived(&self) {
+        self.has_arrived(self.recorded, &BTreeSet::new());
+        assert!(!self.letters.path().exists(), "nothing was set aside");
+    }
+
+    /// The records that were set aside, each once.
+    fn set_aside(&self) -> BTreeSet<Uuid> {
+        let text = std::fs::read_to_string(self.letters.path()).unwrap();
+        let ids: Vec<Uuid> = text.lines().map(|line| id_in(line, "/record/id")).collect();
+        let distinct: BTreeSet<Uuid> = ids.iter().copied().collect();
+        assert_eq!(ids.len(), distinct.len(), "none is set aside twice");
+        distinct
+    }
+}
+
+fn plan(factory: &Factory, dir: &Path) -> Plan {
+    let mut config = DeliveryConfig::default();
+    config.batch.max_records = ROWS_PER_CALL;
+    config.batch.max_age = Duration::from_millis(1);
+    config.retry.initial = Duration::from_millis(1);
+    config.retry.max = Duration::from_millis(5);
+    // So short that flushes come between, and while, batches are published.
+    config.flush_interval = Duration::from_millis(2);
+    let context = Context::detached("subject", dir);
+    Plan { kind: "subject".into(), config, filters: Vec::new(), factory: factory.clone(), context }
+}
+
+async fn build(plan: &Plan) -> Box<dyn Publisher> {
+    (plan.factory)(plan.context.clone()).await.unwrap()
+}
+
+/// The id at a place in a line of JSON.
+pub(super) fn id_in(line: &str, pointer: &str) -> Uuid {
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    value.pointer(pointer).and_then(|id| id.as_str()).unwrap().parse().unwrap()
+}
+
+/// What every publisher keeps to.
+pub(super) async fn holds(make: impl Fn(&Path) -> Subject) {
+    delivers_each_record_once(&make).await;
+    a_successor_loses_and_doubles_nothing(&make).await;
+    a_shutdown_delivers_what_is_left(&make).await;
+    a_shutdown_without_time_drops_the_rest(&make).await;
+}
+
+async fn delivers_each_record_once(make: &impl Fn(&Path) -> Subject) {
+    let mut bench = Bench::new(make).await;
+    for sizes in [&[1][..], &[40, 7, 100], &[16, 1, 2, 33]] {
+        bench.record(sizes);
+        let status = bench.settled().await;
+        assert_eq!(status.books.delivered, bench.recorded);
+        bench.everything_has_arrived();
+    }
+    let status = bench.delivery.status();
+    assert!(status.attempts >= bench.recorded / ROWS_PER_CALL as u64, "{status:?}");
+    // An error of a flush would stand there too.
+    assert_eq!((status.failed_attempts, status.misreported_rows, status.last_error), (0, 0, None));
+}
+
+async fn a_successor_loses_and_doubles_nothing(make: &impl Fn(&Path) -> Subject) {
+    let mut bench = Bench::new(make).await;
+    for _ in 0..3 {
+        // Before the first call, ...
+        let successor = build(&bench.plan).await;
+        bench.record(&[40, 3, 17]);
+        assert!(bench.delivery.status().books.backlog > 0);
+        bench.replace_by(successor, &bench.plan).await;
+        // ... and between two, or in the middle of one.
+        let successor = build(&bench.plan).await;
+        let before = bench.delivery.status().books.delivered;
+        bench.record(&[64, 64]);
+        bench.until(|status| status.books.delivered > before).await;
+        bench.replace_by(successor, &bench.plan).await;
+    }
+    let status = bench.settled().await;
+    assert_eq!((status.books.delivered, status.last_error), (bench.recorded, None));
+    bench.everything_has_arrived();
+}
+
+async fn a_shutdown_delivers_what_is_left(make: &impl Fn(&Path) -> Subject) {
+    let mut bench = Bench::new(make).await;
+    bench.record(&[50]);
+    bench.until(|status| status.books.delivered > 0).await;
+    bench.record(&[100, 1]);
+    let books = bench.drain(Instant::now() + PATIENCE).await;
+    assert_eq!((books.delivered, books.dropped.total()), (bench.recorded, 0));
+    bench.everything_has_arrived();
+}
+
+async fn a_shutdown_without_time_drops_the_rest(make: &impl Fn(&Path) -> Subject) {
+    let mut bench = Bench::new(make).await;
+    bench.record(&[50]);
+    bench.settled().await;
+    let delivered = bench.recorded;
+    bench.record(&[100]);
+    let books = bench.drain(Instant::now()).await;
+    assert_eq!((books.delivered, books.dropped.shutdown), (delivered, 100));
+    bench.has_arrived(delivered, &BTreeSet::new());
+}
+
+/// What one keeps to that can leave out rows and refuse batches.
+pub(super) async fn outcomes_hold(make: impl Fn(Behaviour, &Path) -> Subject) {
+    a_rejected_row_is_set_aside_and_the_others_arrive(&|dir: &Path| make(Behaviour::RejectRow, dir)).await;
+    for behaviour in [Behaviour::RetryRow, Behaviour::RetryFirst] {
+        what_may_work_later_arrives_once(&|dir: &Path| make(behaviour, dir)).await;
+    }
+    what_is_on_hold_waits_for_a_successor(&make).await;
+}
+
+async fn a_rejected_row_is_set_aside_and_the_others_arrive(make: &impl Fn(&Path) -> Subject) {
+    let mut bench = Bench::new(make).await;
+    bench.record(&[40, 7, 100]);
+    let status = bench.settled().await;
+    let set_aside = bench.set_aside();
+    assert_eq!(status.books.dead_lettered, set_aside.len() as u64);
+    assert_eq!(status.attempts, set_aside.len() as u64, "one of each call");
+    assert_eq!(status.books.delivered + status.books.dead_lettered, bench.recorded);
+    bench.has_arrived(bench.recorded, &set_aside);
+}
+
+async fn what_may_work_later_arrives_once(make: &impl Fn(&Path) -> Subject) {
+    let mut bench = Bench::new(make).await;
+    bench.record(&[40, 7, 100]);
+    let status = bench.settled().await;
+    assert_eq!(status.books.delivered, bench.recorded);
+    assert!(status.failed_attempts >= 3, "{status:?}");
+    bench.everything_has_arrived();
+}
+
+async fn what_is_on_hold_waits_for_a_successor(make: &impl Fn(Behaviour, &Path) -> Subject) {
+    let mut bench = Bench::new(&|dir: &Path| make(Behaviour::Hold, dir)).await;
+    bench.record(&[40]);
+    let status = bench.until(|status| status.state == State::Held).await;
+    assert_eq!((status.books.delivered, status.books.backlog), (0, 40));
+    bench.has_arrived(0, &BTreeSet::new());
+    // One that is mended takes over what the other could not publish.
+    bench.subject = make(Behaviour::Publish, bench.dir.path());
+    bench.replace(&plan(&bench.subject.factory, bench.dir.path())).await;
+    let status = bench.settled().await;
+    assert_eq!((status.state, status.books.delivered), (State::Running, 40));
+    bench.everything_has_arrived();
+}

@@ -1,0 +1,228 @@
+//! Every type of publisher, put to the contract.
+//!
+//! Invariant: a type that configuration knows is here; [`no_type_is_left_out`] fails for one that is not.
+
+#[cfg(feature = "prometheus")]
+use super::contract::Arrived::Counts;
+#[cfg(feature = "wasm")]
+use super::contract::Arrived::Untold;
+use super::contract::{Arrived, Behaviour, Subject, holds, id_in, outcomes_hold};
+use crate::host::check;
+use crate::publisher::{Fate, PublishError, PublishResult, Publisher, PublisherType, Unpublished};
+use crate::publishers::{FilePublisher, StdoutPublisher};
+use crate::record::{EventBatch, NetworkBatch};
+use parking_lot::Mutex;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A composite is no publisher: its members are.
+const NONE: &str = "composite";
+
+#[test]
+fn no_type_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = super::write(dir.path(), "[publishers.a]\ntype = \"kafka\"\n");
+    let error = check(file).unwrap_err().to_string();
+    let (_, known) = error.split_once("known are ").unwrap();
+    let known: Vec<&str> = known.lines().next().unwrap().split(", ").collect();
+    let here = [
+        NONE,
+        "embedded",
+        FilePublisher::TYPE,
+        #[cfg(feature = "prometheus")]
+        crate::publishers::PrometheusPublisher::TYPE,
+        StdoutPublisher::TYPE,
+        #[cfg(feature = "wasm")]
+        "wasm",
+    ];
+    assert_eq!(known, here);
+}
+
+fn ids(text: &str) -> Vec<Uuid> {
+    text.lines().map(|line| id_in(line, "/id")).collect()
+}
+
+/// The ids in every file of a folder.
+fn ids_in(dir: &Path) -> Arrived {
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    Arrived::Ids(files.flat_map(|file| ids(&std::fs::read_to_string(file).unwrap())).collect())
+}
+
+#[tokio::test]
+async fn file() {
+    // So small that it is rotated on the way.
+    let config: <FilePublisher as PublisherType>::Config =
+        toml::from_str("path = 'out/records.jsonl'\nmax_size = '16KiB'").unwrap();
+    holds(|dir| {
+        let (config, out) = (config.clone(), dir.join("out"));
+        Subject {
+            factory: Arc::new(move |context| {
+                let built = FilePublisher::build(config.clone(), context);
+                Box::pin(async { Ok(Box::new(built?) as Box<dyn Publisher>) })
+            }),
+            arrived: Box::new(move || ids_in(&out)),
+        }
+    })
+    .await;
+}
+
+/// Stands for the standard output.
+#[derive(Clone, Default)]
+struct Terminal(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Terminal {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Not everything at once, as a pipe would.
+        let length = bytes.len().min(1_000);
+        self.0.lock().extend_from_slice(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn stdout() {
+    holds(|_| {
+        let terminal = Terminal::default();
+        let out = terminal.clone();
+        Subject {
+            factory: Arc::new(move |context| {
+                let publisher = StdoutPublisher::to(Box::new(terminal.clone()), context);
+                Box::pin(async { Ok(Box::new(publisher) as Box<dyn Publisher>) })
+            }),
+            arrived: Box::new(move || Arrived::Ids(ids(std::str::from_utf8(&out.0.lock()).unwrap()))),
+        }
+    })
+    .await;
+}
+
+#[cfg(feature = "prometheus")]
+#[tokio::test]
+async fn prometheus() {
+    use crate::publishers::PrometheusPublisher;
+    use crate::publishers::series::Series;
+    use prometheus::{Encoder, TextEncoder};
+
+    /// What a scrape shows. It is asked of the series, for nobody answers scrapes once the publisher has ended.
+    fn scraped(series: &Series, metric: &str) -> usize {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&series.gather(), &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let samples = text.lines().filter(|line| line.starts_with(&format!("{metric}_count{{")));
+        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+    }
+
+    let config: <PrometheusPublisher as PublisherType>::Config =
+        toml::from_str("listen = '127.0.0.1:0'").unwrap();
+    holds(|_| {
+        // Those of the first: its successors take them over, or counts would start anew.
+        let first: Arc<Mutex<Option<Arc<Series>>>> = Arc::default();
+        let (config, built) = (config.clone(), first.clone());
+        Subject {
+            factory: Arc::new(move |context| {
+                let publisher = PrometheusPublisher::build(config.clone(), context);
+                if let Ok(publisher) = &publisher {
+                    built.lock().get_or_insert_with(|| publisher.series());
+                }
+                Box::pin(async { Ok(Box::new(publisher?) as Box<dyn Publisher>) })
+            }),
+            arrived: Box::new(move || {
+                let series = first.lock();
+                let count = |metric| scraped(series.as_ref().unwrap(), metric);
+                let (events, operations) = ("event_duration_seconds", "network_latency_seconds");
+                Counts { events: count(events), operations: count(operations) }
+            }),
+        }
+    })
+    .await;
+}
+
+/// One that a program brings along.
+struct Embedded {
+    behaviour: Behaviour,
+    calls: usize,
+    arrived: Arc<Mutex<Vec<Uuid>>>,
+}
+
+impl Embedded {
+    fn subject(behaviour: Behaviour) -> Subject {
+        let arrived: Arc<Mutex<Vec<Uuid>>> = Arc::default();
+        let seen = arrived.clone();
+        Subject {
+            factory: Arc::new(move |_| {
+                let publisher = Self { behaviour, calls: 0, arrived: arrived.clone() };
+                Box::pin(async { Ok(Box::new(publisher) as Box<dyn Publisher>) })
+            }),
+            arrived: Box::new(move || Arrived::Ids(seen.lock().clone())),
+        }
+    }
+
+    fn publish(&mut self, ids: Vec<Uuid>) -> PublishResult {
+        self.calls += 1;
+        let left_out = match self.behaviour {
+            Behaviour::RetryFirst if self.calls <= 3 => return Err(PublishError::retry("not now")),
+            Behaviour::Hold => return Err(PublishError::hold("it wants to be mended")),
+            Behaviour::RejectRow => Some((0, Fate::Reject { reason: "this row never".into() })),
+            Behaviour::RetryRow => Some((1, Fate::Retry { reason: "this row later".into(), after: None })),
+            Behaviour::Publish | Behaviour::RetryFirst => None,
+        };
+        let left_out = left_out.filter(|(row, _)| *row < ids.len());
+        let kept = |row: &usize| left_out.as_ref().is_none_or(|(left_out, _)| left_out != row);
+        self.arrived.lock().extend((0..ids.len()).filter(kept).map(|row| ids[row]));
+        Ok(left_out.map(|(row, fate)| Unpublished { row: row as u32, fate }).into_iter().collect())
+    }
+}
+
+#[async_trait::async_trait]
+impl Publisher for Embedded {
+    async fn publish_event_metrics(&mut self, events: &EventBatch) -> PublishResult {
+        self.publish(events.iter().map(|event| event.id).collect())
+    }
+
+    async fn publish_network_metrics(&mut self, operations: &NetworkBatch) -> PublishResult {
+        self.publish(operations.iter().map(|operation| operation.id).collect())
+    }
+}
+
+#[tokio::test]
+async fn embedded() {
+    holds(|_| Embedded::subject(Behaviour::Publish)).await;
+    outcomes_hold(|behaviour, _| Embedded::subject(behaviour)).await;
+}
+
+#[cfg(feature = "wasm")]
+#[tokio::test]
+async fn wasm() {
+    holds(|dir| {
+        let out = dir.join("out");
+        std::fs::create_dir_all(&out).unwrap();
+        let section = "grant = { dirs = [{ host = 'out', guest = '/out', write = true }] }";
+        Subject {
+            factory: crate::wasm::tests::factory("ndjson", section),
+            arrived: Box::new(move || ids_in(&out)),
+        }
+    })
+    .await;
+}
+
+#[cfg(feature = "wasm")]
+#[tokio::test]
+async fn wasm_with_outcomes() {
+    outcomes_hold(|behaviour, _| {
+        let config = match behaviour {
+            Behaviour::Publish => "do = 'once'",
+            Behaviour::RejectRow => "do = 'reject-row', row = 0",
+            Behaviour::RetryRow => "do = 'retry-row', row = 1",
+            Behaviour::RetryFirst => "do = 'retry-first', n = 3",
+            Behaviour::Hold => "do = 'hold'",
+        };
+        let section = format!("config = {{ {config} }}");
+        Subject { factory: crate::wasm::tests::factory("hostile", &section), arrived: Box::new(|| Untold) }
+    })
+    .await;
+}
