@@ -141,6 +141,25 @@ impl Collector {
         Ok(())
     }
 
+    /// Whether `records` that recorders finish now would be kept: what an ingest asks before it follows messages.
+    ///
+    /// # Errors
+    ///
+    /// The journal takes nothing now, and too many wait for it.
+    pub fn has_room(&self, records: usize) -> Result<(), Refused> {
+        if self.0.closed.load(Ordering::SeqCst) {
+            return Err(Refused::Closed);
+        }
+        if self.waiting() + records > self.0.settings.max_buffered / 2 {
+            self.collect();
+            let waiting = self.waiting() + records;
+            if waiting > self.0.settings.max_buffered {
+                return Err(self.0.journal.refusal());
+            }
+        }
+        Ok(())
+    }
+
     /// Carries records to the journal until [`Collector::close`] is called. One task runs this.
     pub async fn run(&self) {
         let mut renewed = Instant::now();

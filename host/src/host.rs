@@ -61,10 +61,10 @@ struct Inner {
     reports: Reports,
     registry: Arc<Registry>,
     server_addr: Option<SocketAddr>,
-    /// One reload at a time; none once the end has begun.
-    reloading: tokio::sync::Mutex<bool>,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
     /// Why the last reload was refused, if it was.
-    refused: Mutex<Option<String>>,
+    refused: Arc<Mutex<Option<String>>>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -85,6 +85,9 @@ pub enum ReloadError {
     /// The host is shutting down.
     #[error("the host is shutting down")]
     Closing,
+    /// The reload itself failed.
+    #[error("the reload failed, please report it: {0}")]
+    Broken(String),
 }
 
 /// How everything ended.
@@ -165,7 +168,7 @@ impl Host {
     ///
     /// The new configuration cannot be used: the old one stays in force, and nothing is touched.
     pub async fn reload(&self) -> Result<Applied, ReloadError> {
-        self.0.reload(Changes { config: true, plugins: true }).await
+        self.0.reload(Changes { config: true, plugins: true }, true).await
     }
 
     /// Ends the host: no more records are taken, unfinished ones are closed as cancelled, publishers deliver what is
@@ -174,10 +177,7 @@ impl Host {
         let deadline = Instant::now() + patience;
         let rest = || deadline.saturating_duration_since(Instant::now());
         self.0.stop.send_replace(true);
-        // A reload that is under way ends first; none begins after this.
-        if let Ok(mut ended) = tokio::time::timeout(rest(), self.0.reloading.lock()).await {
-            *ended = true;
-        }
+        // A reload that is under way is not waited for: the registry starts nothing more once it shuts down.
         let tasks = std::mem::take(&mut *self.0.tasks.lock());
         // Requests in flight are answered: what they are told is accepted must be in the journal before it is closed.
         for task in tasks {
@@ -218,23 +218,50 @@ impl Inner {
         all
     }
 
-    async fn reload(&self, changes: Changes) -> Result<Applied, ReloadError> {
-        let ended = self.reloading.lock().await;
-        if *ended {
+    /// Applies what has changed, in a task of its own: who gives up waiting for it does not stop it half-way.
+    async fn reload(self: &Arc<Self>, changes: Changes, retry_failed: bool) -> Result<Applied, ReloadError> {
+        let host = self.clone();
+        let reload = tokio::spawn(async move { host.reload_here(changes, retry_failed).await });
+        reload.await.unwrap_or_else(|panic| Err(ReloadError::Broken(panic.to_string())))
+    }
+
+    async fn reload_here(
+        self: &Arc<Self>,
+        changes: Changes,
+        retry_failed: bool,
+    ) -> Result<Applied, ReloadError> {
+        let _one_at_a_time = self.reloading.lock().await;
+        if *self.stop.borrow() {
             return Err(ReloadError::Closing);
         }
-        let config = if changes.config { self.read_again()? } else { self.config.lock().clone() };
-        let (desired, problems) = self.planner.desired(&config);
-        if let Err(error) = problems.into_result() {
-            return Err(self.refuse(error.into()));
+        let host = self.clone();
+        // Files are read and hashed: not on a thread that others need.
+        let found = tokio::task::spawn_blocking(move || {
+            let read = if changes.config { host.read_again() } else { Ok(host.config.lock().clone()) };
+            let config = match &read {
+                Ok(config) => config.clone(),
+                // A wrong configuration changes nothing; what came with it into the plugin directory runs all the same.
+                Err(_) => host.config.lock().clone(),
+            };
+            let (desired, problems) = host.planner.desired(&config);
+            (read.map(|_| ()), config, desired, problems)
+        });
+        let (read, config, desired, problems) =
+            found.await.map_err(|panic| ReloadError::Broken(panic.to_string()))?;
+        problems.into_result().map_err(|error| self.refuse(error.into()))?;
+        if read.is_err() && !changes.plugins {
+            read?;
+            return Err(ReloadError::NoFile);
         }
         // What was recorded until now is for those who run now.
         self.collector.collect();
-        let applied = self.registry.apply(desired, config.shutdown.timeout, changes.config).await;
-        *self.config.lock() = config;
-        *self.refused.lock() = None;
-        drop(ended);
+        let applied = self.registry.apply(desired, config.shutdown.timeout, retry_failed).await;
         log_applied(&applied);
+        read?;
+        *self.config.lock() = config;
+        if changes.config {
+            *self.refused.lock() = None;
+        }
         Ok(applied)
     }
 
@@ -280,15 +307,22 @@ async fn follow_changes(host: Weak<Inner>, mut watch: Watch, mut stop: watch::Re
             Some(host) => host.config.lock().plugins.debounce,
             None => return,
         };
-        let changes = tokio::select! {
-            changes = watch.changed(debounce) => changes,
+        let (changes, retry_failed) = tokio::select! {
+            changes = watch.changed(debounce) => (changes, changes.config),
+            () = tokio::time::sleep(RETRY_FAILED) => (Changes::default(), true),
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let Some(host) = host.upgrade() else { return };
+        if changes == Changes::default() && !host.registry.has_failures() {
+            continue;
+        }
         // What is wrong has been logged and is in the reports; the next change is another try.
-        let _ = host.reload(changes).await;
+        let _ = host.reload(changes, retry_failed).await;
     }
 }
+
+/// A port that was taken may be free by now, a directory may be there: what could not be started is tried so often.
+const RETRY_FAILED: Duration = Duration::from_secs(30);
 
 fn log_applied(applied: &Applied) {
     for label in &applied.started {

@@ -159,6 +159,11 @@ impl Journal {
         self.0.sealed.send_replace(end);
     }
 
+    /// What an append is told if the journal is full now: who is waited for.
+    pub fn refusal(&self) -> Refused {
+        self.0.memory.lock().refusal()
+    }
+
     /// Refuses every append from here on.
     pub fn close(&self) {
         self.0.memory.lock().close();

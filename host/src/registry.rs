@@ -294,6 +294,11 @@ impl Registry {
         .await
     }
 
+    /// Whether anything could not be started or changed as it should be.
+    pub fn has_failures(&self) -> bool {
+        !self.state.lock().failures.is_empty()
+    }
+
     /// How every publisher stands.
     pub fn status(&self) -> Vec<PublisherStatus> {
         let (deliveries, never_ran) = {

@@ -7,6 +7,7 @@
 //! notifications (some network file systems, a directory that does not exist yet) it is looked at every two seconds.
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
@@ -39,16 +40,26 @@ pub struct Watch {
     notified: Vec<PathBuf>,
 }
 
-/// What tells a file from what it was before, without reading it.
-type Mark = (PathBuf, u64, Option<SystemTime>, u64);
+/// What tells a file from what it was before, and from another one that was put in its place, without reading it. (A
+/// file that is copied with its times kept has another inode, or at least another time of change of that.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    length: u64,
+    modified: Option<SystemTime>,
+    identity: (u64, u64, i64, i64),
+}
 
+/// The files that are watched, by path; the configuration's has its own place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seen {
     config: Option<Mark>,
-    plugins: Vec<Mark>,
+    plugins: BTreeMap<PathBuf, Mark>,
 }
 
 const POLL: Duration = Duration::from_secs(2);
+
+/// After so many debounce times what has settled is told of, though something else has not.
+const PATIENCE: u32 = 8;
 
 impl Watch {
     /// Begins to watch: changes from here on are told.
@@ -82,11 +93,21 @@ impl Watch {
             if now == self.seen {
                 continue;
             }
+            let mut looks = 0;
             loop {
                 tokio::time::sleep(debounce).await;
                 let later = Seen::look(&self.watched);
+                looks += 1;
                 if later == now {
                     break;
+                }
+                // What never comes to rest does not hold up what has.
+                if looks % PATIENCE == 0 {
+                    let settled = now.settled(&later, &self.seen);
+                    if settled != self.seen {
+                        now = settled;
+                        break;
+                    }
                 }
                 now = later;
             }
@@ -116,16 +137,34 @@ impl Watch {
 
 impl Seen {
     fn look(watched: &Watched) -> Self {
-        let mut plugins: Vec<Mark> = watched.plugins.iter().flat_map(|dir| plugin_files(dir)).collect();
-        plugins.sort();
-        Self { config: watched.config.as_deref().and_then(mark), plugins }
+        Self {
+            config: watched.config.as_deref().and_then(mark),
+            plugins: watched.plugins.iter().flat_map(|dir| plugin_files(dir)).collect(),
+        }
+    }
+
+    /// As `self`, but what is not the same in `later` is still as in `before`: it moves.
+    fn settled(mut self, later: &Self, before: &Self) -> Self {
+        if self.config != later.config {
+            self.config = before.config;
+        }
+        let paths: Vec<PathBuf> = self.plugins.keys().chain(later.plugins.keys()).cloned().collect();
+        for path in paths {
+            if self.plugins.get(&path) != later.plugins.get(&path) {
+                match before.plugins.get(&path) {
+                    Some(mark) => self.plugins.insert(path, *mark),
+                    None => self.plugins.remove(&path),
+                };
+            }
+        }
+        self
     }
 }
 
-fn plugin_files(dir: &Path) -> Vec<Mark> {
+fn plugin_files(dir: &Path) -> Vec<(PathBuf, Mark)> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let files = entries.filter_map(Result::ok).map(|entry| entry.path());
-    files.filter(|path| is_plugin(path)).filter_map(|path| mark(&path)).collect()
+    files.filter(|path| is_plugin(path)).filter_map(|path| mark(&path).map(|mark| (path, mark))).collect()
 }
 
 /// Whether a path is that of a plugin: `NAME.wasm`, not hidden.
@@ -135,18 +174,20 @@ pub fn is_plugin(path: &Path) -> bool {
 }
 
 fn mark(path: &Path) -> Option<Mark> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((path.to_owned(), metadata.len(), metadata.modified().ok(), inode(&metadata)))
+    std::fs::metadata(path).ok().map(|metadata| Mark::of(&metadata))
 }
 
-/// What tells a file from another one that is put in its place; 0 where the system has no such number.
-pub(crate) fn inode(metadata: &std::fs::Metadata) -> u64 {
-    #[cfg(unix)]
-    return std::os::unix::fs::MetadataExt::ino(metadata);
-    #[cfg(not(unix))]
-    {
-        let _ = metadata;
-        0
+impl Mark {
+    /// Of a file with this metadata.
+    pub(crate) fn of(metadata: &std::fs::Metadata) -> Self {
+        #[cfg(unix)]
+        let identity = {
+            use std::os::unix::fs::MetadataExt;
+            (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+        };
+        #[cfg(not(unix))]
+        let identity = (0, 0, 0, 0);
+        Self { length: metadata.len(), modified: metadata.modified().ok(), identity }
     }
 }
 
@@ -174,6 +215,30 @@ mod tests {
 
         std::fs::remove_file(plugins.join("a.wasm")).unwrap();
         assert_eq!(watch.changed(debounce).await, Changes { config: false, plugins: true });
+    }
+
+    #[tokio::test]
+    async fn what_never_comes_to_rest_holds_up_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("pressroom.toml");
+        std::fs::write(&config, "a").unwrap();
+        let plugins = Some(dir.path().to_owned());
+        let mut watch = Watch::new(Watched { config: Some(config.clone()), plugins });
+        std::fs::write(&config, "changed").unwrap();
+        let restless = dir.path().join("restless.wasm");
+        let write = async {
+            for byte in 0_u64.. {
+                std::fs::write(&restless, byte.to_string()).unwrap();
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let changes = tokio::select! {
+            changes = watch.changed(Duration::from_millis(20)) => changes,
+            () = write => unreachable!(),
+        };
+        assert_eq!(changes, Changes { config: true, plugins: false });
+        // And when it has come to rest it is told of, too.
+        assert_eq!(watch.changed(Duration::from_millis(20)).await, Changes { config: false, plugins: true });
     }
 
     #[tokio::test]

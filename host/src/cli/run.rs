@@ -58,7 +58,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     introduce(&host, &args.config);
     loop {
         match signals.next().await {
-            Signal::Reload => reload(&host).await,
+            Signal::Reload => {
+                // In a task of its own: a reload that takes long must not keep the end waiting.
+                let host = host.clone();
+                tokio::spawn(async move { reload(&host).await });
+            }
             Signal::End(name) => {
                 let patience = host.config().shutdown.timeout;
                 tracing::info!("{name}: ending, publishers have {}", words::duration(patience));

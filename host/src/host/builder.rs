@@ -41,6 +41,9 @@ pub enum StartError {
     /// from starting: it waits, and is reported.)
     #[error("{}", .0.iter().map(|failed| format!("publisher \"{}\": {}", failed.label, failed.reason)).collect::<Vec<_>>().join("\n"))]
     Publishers(Vec<Failed>),
+    /// The start itself failed.
+    #[error("the start failed, please report it: {0}")]
+    Broken(String),
     /// The host's own HTTP cannot listen.
     #[cfg(feature = "server")]
     #[error("server: {0}")]
@@ -126,12 +129,19 @@ impl HostBuilder {
 
         #[cfg(feature = "server")]
         let ingest_counts = server.as_ref().map(crate::server::BoundServer::counts);
+        let refused = Arc::new(Mutex::new(None::<String>));
         let host_metrics = {
+            let refused = refused.clone();
             let (registry, journal) = (Arc::downgrade(&registry), journal.clone());
             let (recorder, reports) = (recorder.clone(), reports.clone());
             Arc::new(move || {
                 let Some(registry) = registry.upgrade() else { return String::new() };
-                let out = vitals::expose(&registry.status(), &journal, &recorder, &reports, started);
+                let out = vitals::expose(&registry.status(), &journal, &recorder, &reports, started).gauge(
+                    "pressroom_config_refused",
+                    "1 while the configuration's file is wrong and an earlier one is in force.",
+                    &[],
+                    refused.lock().is_some(),
+                );
                 #[cfg(feature = "server")]
                 let out = match &ingest_counts {
                     Some(counts) => counts.expose(out),
@@ -153,7 +163,12 @@ impl HostBuilder {
         let plugins = (!bare).then(|| config.plugins_dir());
         let watch =
             (!self.unwatched && !bare).then(|| Watch::new(Watched { config: self.file.clone(), plugins }));
-        let (desired, problems) = planner.desired(&config);
+        let found = tokio::task::spawn_blocking(move || {
+            let found = planner.desired(&config);
+            (planner, config, found)
+        });
+        let (planner, config, (desired, problems)) =
+            found.await.map_err(|panic| StartError::Broken(panic.to_string()))?;
         problems.into_result()?;
         let patience = config.shutdown.timeout;
         let applied = registry.apply(desired, patience, true).await;
@@ -178,8 +193,8 @@ impl HostBuilder {
             reports,
             registry,
             server_addr,
-            reloading: tokio::sync::Mutex::new(false),
-            refused: Mutex::new(None),
+            reloading: tokio::sync::Mutex::default(),
+            refused,
             stop: watch::Sender::new(false),
             tasks: Mutex::default(),
         }));

@@ -128,7 +128,7 @@ pub fn check(path: impl AsRef<Path>) -> Result<Checked, ConfigError> {
                     .find(|entry| entry.section.label == section.label)
                     .and_then(|entry| plugin_of(entry))
                     .filter(|name| files.iter().all(|file| file.name != *name))
-                    .map(|name| missing(&dir, name)),
+                    .map(|name| config.secrets().redact(&missing(&dir, name)).into_owned()),
             })
             .collect(),
         plugins_dir: config.plugins_dir(),
@@ -190,11 +190,16 @@ impl Planner {
                 found.idle = Some("no section names it, and plugins.drop_in is false".into())
             });
         }
+        let before = std::mem::replace(&mut *self.found.lock(), found.clone());
         for found in found.iter().filter(|found| found.labels.is_empty()) {
-            let reason = found.idle.as_deref().unwrap_or_default();
-            tracing::warn!(plugin = %found.file.path.display(), "does not run: {reason}");
+            let told =
+                before.iter().any(|known| known.file.path == found.file.path && known.idle == found.idle);
+            if !told {
+                let reason = found.idle.as_deref().unwrap_or_default();
+                // A file's name is a stranger's text: quoted, so that it forges no line.
+                tracing::warn!(plugin = ?found.file.path, "does not run: {reason:?}");
+            }
         }
-        *self.found.lock() = found;
         (desired, problems)
     }
 
@@ -222,7 +227,9 @@ impl Planner {
                             Err(reason) => waits = Some(reason.clone()),
                         }
                     }
-                    None => waits = Some(missing(&self.plugin_dir, name)),
+                    None => {
+                        waits = Some(config.secrets().redact(&missing(&self.plugin_dir, name)).into_owned());
+                    }
                 }
                 let mut plugin = (**plugin).clone();
                 // Delivery gives a call up at its own timeout: a longer one of the plugin's would never be reached.

@@ -1,16 +1,15 @@
 //! The plugin directory: which files lie there, and what tells one version of a file from the next.
 
-use crate::watch::is_plugin;
+use crate::watch::{Mark, is_plugin};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// The plugin directory.
 pub(super) struct PluginDir {
     dir: PathBuf,
     /// Digests by path, so that a file that did not change is not read again.
-    digests: Mutex<BTreeMap<PathBuf, (Stamp, String)>>,
+    digests: Mutex<BTreeMap<PathBuf, (Mark, String)>>,
 }
 
 /// A file of the plugin directory.
@@ -22,8 +21,8 @@ pub(super) struct PluginFile {
     pub(super) digest: Result<String, String>,
 }
 
-/// Length, time of change, and inode: a file that is put in another's place may have the same two.
-type Stamp = (u64, Option<SystemTime>, u64);
+/// A file beyond this is no plugin, and is not read.
+const MAX_BYTES: u64 = 64 << 20;
 
 impl PluginDir {
     pub(super) fn new(dir: PathBuf) -> Self {
@@ -43,7 +42,7 @@ impl PluginDir {
             .filter(|path| is_plugin(path))
             .filter_map(|path| {
                 let name = path.file_stem()?.to_string_lossy().into_owned();
-                let digest = self.digest(&path).map_err(|error| format!("{}: {error}", path.display()));
+                let digest = self.digest(&path).map_err(|error| format!("{path:?}: {error}"));
                 Some(PluginFile { name, path, digest })
             })
             .collect();
@@ -54,17 +53,20 @@ impl PluginDir {
 
     fn digest(&self, path: &Path) -> std::io::Result<String> {
         let metadata = std::fs::metadata(path)?;
-        let stamp = (metadata.len(), metadata.modified().ok(), crate::watch::inode(&metadata));
+        let mark = Mark::of(&metadata);
         if let Some((known, digest)) = self.digests.lock().get(path)
-            && *known == stamp
+            && *known == mark
         {
             return Ok(digest.clone());
         }
         if !metadata.is_file() {
             return Err(std::io::Error::other("not a file"));
         }
+        if metadata.len() > MAX_BYTES {
+            return Err(std::io::Error::other("larger than the 64MiB that a plugin may have"));
+        }
         let digest = digest_of(path)?;
-        self.digests.lock().insert(path.to_owned(), (stamp, digest.clone()));
+        self.digests.lock().insert(path.to_owned(), (mark, digest.clone()));
         Ok(digest)
     }
 }

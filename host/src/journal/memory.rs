@@ -170,6 +170,15 @@ impl Memory {
         Ok(())
     }
 
+    /// What an append would be told if there is no room: who is waited for.
+    pub(super) fn refusal(&self) -> Refused {
+        let blocking = self.cursors.iter().filter(|place| place.overflow == Overflow::Block);
+        match blocking.min_by_key(|place| place.acknowledged) {
+            Some(place) => Refused::Full { label: place.label.clone() },
+            None => Refused::Closed,
+        }
+    }
+
     /// Whether there would be room if all views were gone, and all batches that end at `limit` or before. Where nothing
     /// sealed would be left there is: a journal that is empty takes anything, or it would never be taken.
     fn could_have_room(&self, records: usize, bytes: usize, limit: u64) -> bool {

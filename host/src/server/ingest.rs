@@ -66,6 +66,9 @@ async fn take_records(shared: &Shared, request: Request) -> Result<(usize, Refus
     let mut decoded = decode(shared, received, move |body| json::decode(body, layout)).await?;
     // What of it is a record comes first, so that a refusal leaves nothing half done.
     let mut accepted = decoded.batch.len();
+    if !decoded.messages.is_empty() {
+        shared.services.collector.has_room(decoded.messages.len()).map_err(for_now)?;
+    }
     hand_over(shared, &mut decoded.batch).await?;
     for message in &decoded.messages {
         if follow(&shared.services.recorder, message) {
@@ -237,11 +240,13 @@ async fn decode<T: Send + 'static>(
 }
 
 async fn hand_over(shared: &Shared, batch: &mut Batch) -> Result<(), Refusal> {
-    shared.services.collector.accept(batch).await.map_err(|refused| {
-        let (status, seconds) = match refused {
-            Refused::Full { .. } => (StatusCode::TOO_MANY_REQUESTS, 1),
-            Refused::Closed => (StatusCode::SERVICE_UNAVAILABLE, 5),
-        };
-        Refusal::for_now(status, format!("nothing was taken: {refused}"), Duration::from_secs(seconds))
-    })
+    shared.services.collector.accept(batch).await.map_err(for_now)
+}
+
+fn for_now(refused: Refused) -> Refusal {
+    let (status, seconds) = match refused {
+        Refused::Full { .. } => (StatusCode::TOO_MANY_REQUESTS, 1),
+        Refused::Closed => (StatusCode::SERVICE_UNAVAILABLE, 5),
+    };
+    Refusal::for_now(status, format!("nothing was taken: {refused}"), Duration::from_secs(seconds))
 }

@@ -144,11 +144,15 @@ pub(super) fn read(path: &Path, pin: Option<&str>, max_bytes: u64) -> Result<Che
 
 fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, LoadError> {
     let failed = |cause| LoadError::Read { path: path.to_owned(), cause };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    // Opening a pipe waits for a writer, and some files that tell no length never answer a read.
+    if metadata.is_file() && metadata.len() == 0 {
+        return Ok(Vec::new());
+    }
     if !metadata.is_file() {
         return Err(LoadError::NotAPlugin { path: path.to_owned(), cause: "is not a file".to_owned() });
     }
+    let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(max_bytes)).unwrap_or(0));
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > max_bytes {
