@@ -337,7 +337,7 @@ fn log_applied(applied: &Applied) {
     for (label, reason) in &applied.waiting {
         tracing::warn!(publisher = %label, "waits: {reason}");
     }
-    for failed in &applied.failed {
+    for failed in applied.failed.iter().filter(|failed| !failed.told) {
         tracing::error!(publisher = %failed.label, "could not be started or changed: {}", failed.reason);
     }
 }

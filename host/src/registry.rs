@@ -64,6 +64,8 @@ pub struct Failed {
     pub reason: String,
     /// The host must not start without it.
     pub required: bool,
+    /// The same was said of it before.
+    pub told: bool,
 }
 
 /// The final books of a publisher.
@@ -374,17 +376,18 @@ impl State {
                 if let Some(delivery) = delivery {
                     run(self, Some(delivery), None);
                 }
+                let (kind, fingerprint) = (desired.plan.kind.clone(), fingerprint.clone());
+                let known = self.failures.get(label).filter(|known| known.fingerprint == fingerprint);
+                let since = known.map_or_else(Timestamp::now, |known| known.since);
+                let told = known.is_some_and(|known| known.reason == reason);
+                let (label, reason) = (label.clone(), reason);
                 applied.failed.push(Failed {
                     label: label.clone(),
                     reason: reason.clone(),
                     required: *required,
+                    told,
                 });
-                let (kind, fingerprint) = (desired.plan.kind.clone(), fingerprint.clone());
-                let since = match self.failures.get(label) {
-                    Some(known) if known.fingerprint == fingerprint => known.since,
-                    _ => Timestamp::now(),
-                };
-                self.failures.insert(label.clone(), Failure { fingerprint, kind, reason, since });
+                self.failures.insert(label, Failure { fingerprint, kind, reason, since });
             }
         }
     }

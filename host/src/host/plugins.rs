@@ -42,7 +42,7 @@ impl PluginDir {
             .filter(|path| is_plugin(path))
             .filter_map(|path| {
                 let name = path.file_stem()?.to_string_lossy().into_owned();
-                let digest = self.digest(&path).map_err(|error| format!("{path:?}: {error}"));
+                let digest = self.digest(&path).map_err(|error| error.to_string());
                 Some(PluginFile { name, path, digest })
             })
             .collect();
