@@ -68,7 +68,12 @@ async fn a_dead_publisher_loses_its_oldest_and_holds_back_nobody() {
     let backlog = down["books"]["backlog"].as_u64().unwrap();
     assert!((1_000..=1_500).contains(&backlog), "{down:#}");
     assert_eq!(down["books"]["dropped"]["overflow"], 5_000 - backlog, "{down:#}");
-    assert!(running.host.metrics().contains("pressroom_publisher_records_total"), "loud in the metrics, too");
+    let metrics = running.host.metrics();
+    for (publisher, dropped) in [("remote", 5_000 - backlog), ("archive", 0)] {
+        let labels = format!("outcome=\"dropped_overflow\",publisher=\"{publisher}\"");
+        let sample = format!("pressroom_publisher_records_total{{{labels}}} {dropped}");
+        assert!(metrics.lines().any(|line| line == sample), "{sample} is not in\n{metrics}");
+    }
 
     server.up.store(true, Ordering::Relaxed);
     let back = running.api.until("remote", "is back", |status| status["books"]["backlog"] == 0).await;
