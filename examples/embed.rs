@@ -3,7 +3,7 @@
 //! Run it with `cargo run --example embed`.
 #![allow(clippy::print_stdout)]
 
-use pressroom::host::Host;
+use pressroom::host::{Closing, Host};
 use pressroom::publisher::{PublishResult, Publisher};
 use pressroom::record::{EventBatch, NetworkBatch};
 use std::time::Duration;
@@ -30,8 +30,8 @@ impl Publisher for Count {
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+/// Does the service's work, and gives the host's final account.
+pub async fn serve() -> anyhow::Result<Closing> {
     let host = Host::builder().publisher("count", Count::default).start().await?;
     let recorder = host.recorder();
     for task in ["41", "42", "43"] {
@@ -46,7 +46,12 @@ async fn main() -> anyhow::Result<()> {
     for failed in host.report().failed_events().events.rows {
         println!("failed: {}", serde_json::to_string(&failed)?);
     }
-    let closing = host.shutdown(Duration::from_secs(10)).await;
+    Ok(host.shutdown(Duration::from_secs(10)).await)
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let closing = serve().await?;
     println!("balanced: {}, dropped: {}", closing.balanced(), closing.dropped());
     Ok(())
 }

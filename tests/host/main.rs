@@ -8,6 +8,7 @@ mod support;
 
 mod cli;
 mod demo;
+mod embed;
 mod hostile;
 mod otel;
 mod overflow;
