@@ -6,6 +6,7 @@ Every number that it prints was counted here, span by span, as it was made: the 
 """
 
 import json
+import os
 import sys
 from collections import Counter
 
@@ -44,7 +45,9 @@ class Counting(SpanExporter):
 
 
 def main(url, internal=3_000, client=1_500):
-    exporter = Counting(OTLPSpanExporter(endpoint=f"{url}/v1/traces", compression=Compression.Gzip))
+    # Where to, as a user says it who changes no code.
+    os.environ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = f"{url}/v1/traces"
+    exporter = Counting(OTLPSpanExporter(compression=Compression.Gzip))
     resource = Resource.create({"service.name": "otel-python", "process.pid": 4711})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(
