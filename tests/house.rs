@@ -1,4 +1,4 @@
-//! The house rules of DESIGN.md, section 4, in plain words: who may know whom, how long a file may be, what every
+//! The house rules of host/README.md in plain words: who may know whom, how long a file may be, what every
 //! module says first, that links lead somewhere, and that no crate is there twice without a reason.
 //!
 //! Invariant: every rule is read from the sources as they are, so that a rule that is broken is named with file and line.

@@ -3,7 +3,7 @@
 use crate::source::{Source, root, sources};
 use std::collections::BTreeSet;
 
-/// What each room of `host/src` may import of the others. An arrow of DESIGN.md leads on: who imports the registry may
+/// What each room of `host/src` may import of the others. An arrow of host/README.md leads on: who imports the registry may
 /// speak of what the registry speaks of.
 const ROOMS: &[(&str, &[&str])] = &[
     ("record", &[]),
@@ -137,7 +137,7 @@ fn a_room_imports_only_the_rooms_below_it() {
     for resident in residents() {
         let (room, name) = (&resident.room, &resident.source.name);
         let Some((_, allowed)) = ROOMS.iter().find(|(known, _)| known == room) else {
-            panic!("{name}: DESIGN.md, section 4, knows no room `{room}`");
+            panic!("{name}: host/README.md knows no room `{room}`");
         };
         for import in imports(&resident) {
             seen += 1;
