@@ -316,8 +316,12 @@ async fn follow_changes(host: Weak<Inner>, mut watch: Watch, mut stop: watch::Re
         if changes == Changes::default() && !host.registry.has_failures() {
             continue;
         }
-        // What is wrong has been logged and is in the reports; the next change is another try.
-        let _ = host.reload(changes, retry_failed).await;
+        // What is wrong has been logged and is in the reports; the next change is another try. The reload goes on by
+        // itself if the host ends meanwhile: the end does not wait for it.
+        tokio::select! {
+            _ = host.reload(changes, retry_failed) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
     }
 }
 
