@@ -147,17 +147,11 @@ impl Collector {
     ///
     /// The journal takes nothing now, and too many wait for it.
     pub fn has_room(&self, records: usize) -> Result<(), Refused> {
-        if self.0.closed.load(Ordering::SeqCst) {
-            return Err(Refused::Closed);
+        let coming = self.waiting() + records;
+        match self.0.journal.would_take(coming) {
+            Err(Refused::Full { .. }) if coming <= self.0.settings.max_buffered => Ok(()),
+            answer => answer,
         }
-        if self.waiting() + records > self.0.settings.max_buffered / 2 {
-            self.collect();
-            let waiting = self.waiting() + records;
-            if waiting > self.0.settings.max_buffered {
-                return Err(self.0.journal.refusal());
-            }
-        }
-        Ok(())
     }
 
     /// Carries records to the journal until [`Collector::close`] is called. One task runs this.

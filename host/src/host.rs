@@ -166,7 +166,8 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// The new configuration cannot be used: the old one stays in force, and nothing is touched.
+    /// The new configuration cannot be used: the old one stays in force, and no publisher of it is touched. (What is new
+    /// in the plugin directory runs all the same.)
     pub async fn reload(&self) -> Result<Applied, ReloadError> {
         self.0.reload(Changes { config: true, plugins: true }, true).await
     }
@@ -249,10 +250,10 @@ impl Inner {
         let (read, config, desired, problems) =
             found.await.map_err(|panic| ReloadError::Broken(panic.to_string()))?;
         problems.into_result().map_err(|error| self.refuse(error.into()))?;
-        if read.is_err() && !changes.plugins {
-            read?;
-            return Err(ReloadError::NoFile);
-        }
+        let read = match read {
+            Err(error) if !changes.plugins => return Err(error),
+            read => read,
+        };
         // What was recorded until now is for those who run now.
         self.collector.collect();
         let applied = self.registry.apply(desired, config.shutdown.timeout, retry_failed).await;

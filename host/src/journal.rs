@@ -159,9 +159,13 @@ impl Journal {
         self.0.sealed.send_replace(end);
     }
 
-    /// What an append is told if the journal is full now: who is waited for.
-    pub fn refusal(&self) -> Refused {
-        self.0.memory.lock().refusal()
+    /// Whether an append of `records` would be taken now, as far as their number goes.
+    ///
+    /// # Errors
+    ///
+    /// What the append would be told.
+    pub fn would_take(&self, records: usize) -> Result<(), Refused> {
+        self.0.memory.lock().would_take(records)
     }
 
     /// Refuses every append from here on.

@@ -135,9 +135,7 @@ impl Memory {
         if self.has_room(records, bytes) {
             return Ok(());
         }
-        let blocking = self.cursors.iter().filter(|place| place.overflow == Overflow::Block);
-        let hindmost = blocking.filter(|place| place.stop.is_none_or(|stop| place.acknowledged < stop));
-        let hindmost = hindmost.min_by_key(|place| place.acknowledged);
+        let hindmost = self.hindmost_blocking();
         let limit = hindmost.map_or(u64::MAX, |place| place.acknowledged);
         let label = hindmost.map(|place| place.label.clone());
         if let Some(label) = label
@@ -170,12 +168,25 @@ impl Memory {
         Ok(())
     }
 
-    /// What an append would be told if there is no room: who is waited for.
-    pub(super) fn refusal(&self) -> Refused {
+    /// The hindmost of the cursors that must not lose anything.
+    fn hindmost_blocking(&self) -> Option<&Place> {
         let blocking = self.cursors.iter().filter(|place| place.overflow == Overflow::Block);
-        match blocking.min_by_key(|place| place.acknowledged) {
-            Some(place) => Refused::Full { label: place.label.clone() },
-            None => Refused::Closed,
+        let unfinished = blocking.filter(|place| place.stop.is_none_or(|stop| place.acknowledged < stop));
+        unfinished.min_by_key(|place| place.acknowledged)
+    }
+
+    /// What an append of `records` would be told now; their bytes are not weighed.
+    pub(super) fn would_take(&self, records: usize) -> Result<(), Refused> {
+        if self.closed {
+            return Err(Refused::Closed);
+        }
+        match self.hindmost_blocking() {
+            Some(place)
+                if !self.has_room(records, 0) && !self.could_have_room(records, 0, place.acknowledged) =>
+            {
+                Err(Refused::Full { label: place.label.clone() })
+            }
+            _ => Ok(()),
         }
     }
 

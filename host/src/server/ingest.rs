@@ -70,7 +70,11 @@ async fn take_records(shared: &Shared, request: Request) -> Result<(usize, Refus
         shared.services.collector.has_room(decoded.messages.len()).map_err(for_now)?;
     }
     hand_over(shared, &mut decoded.batch).await?;
-    for message in &decoded.messages {
+    for (number, message) in decoded.messages.iter().enumerate() {
+        if number % 1_024 == 1_023 {
+            // More than the recorders' buffer holds may come in one body: it is emptied meanwhile.
+            shared.services.collector.collect();
+        }
         if follow(&shared.services.recorder, message) {
             accepted += 1;
         } else {
