@@ -11,6 +11,7 @@ mod demo;
 mod embed;
 mod hostile;
 mod otel;
+mod outage;
 mod overflow;
 mod plugins;
 mod prometheus;
