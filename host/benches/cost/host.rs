@@ -78,6 +78,11 @@ impl Host {
         }
     }
 
+    /// What it says it has delivered.
+    pub fn delivered(&self) -> u64 {
+        self.status().map_or(0, |status| status.books.delivered)
+    }
+
     /// Ends it. It must say that nothing was lost.
     pub fn end(self) {
         let (status, log) = self.process.end();

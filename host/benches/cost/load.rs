@@ -3,7 +3,6 @@
 //! Invariant: a request counts as sent when it was answered with 200; one that is refused for now is sent again, the
 //! very same bytes, and is counted; any other answer fails the benchmark.
 
-use super::bulk::Tally;
 use super::spans::Request;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -33,8 +32,8 @@ pub trait Door: Send {
     fn send(&mut self, request: &mut Request, first: u64) -> bool;
 }
 
-/// Sends it all, through the doors that `open` opens, and returns how often it was refused for now.
-pub fn run(load: Load, tally: &Tally, open: impl Fn() -> Box<dyn Door> + Sync) -> u64 {
+/// Sends it all, through the doors that `open` opens, while `arrived` is not too far behind, and returns how often it was refused for now.
+pub fn run(load: Load, arrived: &AtomicU64, open: impl Fn() -> Box<dyn Door> + Sync) -> u64 {
     let (next, refused, began) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..load.connections {
@@ -50,7 +49,7 @@ pub fn run(load: Load, tally: &Tally, open: impl Fn() -> Box<dyn Door> + Sync) -
                     if left < request.len() {
                         request = Request::new(left);
                     }
-                    wait(&load, before, began, tally);
+                    wait(&load, before, began, arrived);
                     while !door.send(&mut request, load.first + before) {
                         refused.fetch_add(1, Ordering::Relaxed);
                     }
@@ -62,16 +61,13 @@ pub fn run(load: Load, tally: &Tally, open: impl Fn() -> Box<dyn Door> + Sync) -
 }
 
 /// Until it is the turn of the request that comes after `before` spans.
-fn wait(load: &Load, before: u64, began: Instant, tally: &Tally) {
+fn wait(load: &Load, before: u64, began: Instant, arrived: &AtomicU64) {
     if let Some(rate) = load.rate {
         let due = began + Duration::from_secs_f64(before as f64 / rate as f64);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     let stalled = Instant::now();
-    while load.window > 0
-        && load.first + before > tally.arrived.load(Ordering::Relaxed) + load.window
-        && !tally.is_settled()
-    {
+    while load.window > 0 && load.first + before > arrived.load(Ordering::Relaxed) + load.window {
         assert!(stalled.elapsed() < Duration::from_secs(60), "nothing arrives any more");
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -27,14 +27,14 @@ mod rsyslog;
 mod spans;
 mod table;
 
-use bulk::BulkServer;
+use bulk::{BulkServer, Tally};
 use clap::Parser;
 use host::Host;
 use load::{Door, Load};
 use options::{Options, Part, Publisher};
 use process::{Cpu, Process};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use table::{Goal, Sample, Table};
 
@@ -91,10 +91,16 @@ fn measure(options: &Options, part: Part) -> Sample {
         rate: steady.then_some(options.rate),
         window: options.window,
     };
-    load::run(load(0, before), tally, || subject.open());
+    let send = |load| match &subject {
+        Subject::Host(host) if options.publisher == Publisher::File => {
+            watched(host, tally, || load::run(load, &tally.arrived, || subject.open()))
+        }
+        _ => load::run(load, &tally.arrived, || subject.open()),
+    };
+    send(load(0, before));
     let attached = options.attach.as_deref().map(|command| attach(command, subject.process().id()));
     let (cpu, began) = (subject.process().cpu(), Instant::now());
-    let refused = load::run(load(before, spans), tally, || subject.open());
+    let refused = send(load(before, spans));
     let sent = began.elapsed();
     arrive(options, part, &subject, &server, before + spans);
     let (elapsed, used) = (began.elapsed(), subject.process().cpu().since(cpu));
@@ -108,6 +114,22 @@ fn measure(options: &Options, part: Part) -> Sample {
         Subject::Rsyslog(process, _) => drop(process.end()),
     }
     sample(used, peak, elapsed, spans, &server)
+}
+
+/// Does `work` while `arrived` is kept at what the host itself says it has delivered: for a file, nobody else counts.
+fn watched<T>(host: &Host, tally: &Tally, work: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                tally.arrived.store(host.delivered(), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let outcome = work();
+        done.store(true, Ordering::Relaxed);
+        outcome
+    })
 }
 
 /// Waits until everything has been delivered, and checks what has arrived.

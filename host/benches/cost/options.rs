@@ -38,8 +38,8 @@ pub struct Options {
     /// Connections that send at once, each with one request at a time
     #[arg(long, default_value_t = 4)]
     pub connections: usize,
-    /// Most spans that have been sent and have not arrived yet; 0: no such bound, only that of the connections
-    #[arg(long, default_value_t = 0)]
+    /// Most spans that have been sent and have not arrived yet; 0: as many as the host takes, and may drop
+    #[arg(long, default_value_t = 20_000)]
     pub window: u64,
     /// Spans a second of a steady run
     #[arg(long, default_value_t = 10_000)]
