@@ -34,7 +34,8 @@ use load::{Door, Load};
 use options::{Options, Part, Publisher};
 use process::{Cpu, Process};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 use table::{Goal, Sample, Table};
 
@@ -118,16 +119,16 @@ fn measure(options: &Options, part: Part) -> Sample {
 
 /// Does `work` while `arrived` is kept at what the host itself says it has delivered: for a file, nobody else counts.
 fn watched<T>(host: &Host, tally: &Tally, work: impl FnOnce() -> T) -> T {
-    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
+        // Its end, a failed one included, is seen by what hangs up.
+        let (working, ended) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            while ended.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
                 tally.arrived.store(host.delivered(), Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(20));
             }
         });
         let outcome = work();
-        done.store(true, Ordering::Relaxed);
+        drop(working);
         outcome
     })
 }
