@@ -2,10 +2,11 @@
 //!
 //! Invariant: the one place that knows every type. A native type joins with one line, in [`Catalog::new`].
 
-use crate::config::{Config, Problems, PublisherSection};
+use crate::config::{Config, Only, OnlyStatus, Problems, PublisherSection};
 use crate::delivery::Filter;
 use crate::publisher::{Factory, Publisher, PublisherType};
 use crate::publishers;
+use crate::record::Status;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,11 +30,16 @@ pub(super) struct Entry {
     pub(super) filters: Vec<Filter>,
 }
 
-type Read = fn(&PublisherSection, &mut Problems) -> Option<Factory>;
+/// A native type: how its section is read, and which records reach it where that says nothing of it.
+#[derive(Clone, Copy)]
+struct Native {
+    read: fn(&PublisherSection, &mut Problems) -> Option<Factory>,
+    only: &'static [Status],
+}
 
 /// The types of publishers, and the ones that the program brings along.
 pub(super) struct Catalog {
-    types: BTreeMap<&'static str, Read>,
+    types: BTreeMap<&'static str, Native>,
     embedded: BTreeMap<String, Factory>,
 }
 
@@ -65,6 +71,10 @@ impl Catalog {
     pub(super) fn new(embedded: BTreeMap<String, Factory>) -> Self {
         let mut catalog = Self { types: BTreeMap::new(), embedded };
         catalog.add::<publishers::FilePublisher>();
+        #[cfg(feature = "grafana-cloud")]
+        catalog.add::<publishers::GrafanaCloudPublisher>();
+        #[cfg(feature = "grafana-cloud")]
+        catalog.add::<publishers::LokiPublisher>();
         catalog.add::<publishers::StdoutPublisher>();
         #[cfg(feature = "prometheus")]
         catalog.add::<publishers::PrometheusPublisher>();
@@ -72,7 +82,7 @@ impl Catalog {
     }
 
     fn add<P: PublisherType>(&mut self) {
-        self.types.insert(P::TYPE, read_native::<P>);
+        self.types.insert(P::TYPE, Native { read: read_native::<P>, only: P::ONLY });
     }
 
     /// What the configuration's publishers become, with everything that is wrong with their own keys.
@@ -90,19 +100,36 @@ impl Catalog {
                 EMBEDDED => self.read_embedded(section, problems),
                 WASM => read_plugin(section, problems),
                 kind => match self.types.get(kind) {
-                    Some(read) => read(section, problems).map(Source::Factory),
+                    Some(native) => (native.read)(section, problems).map(Source::Factory),
                     None => {
                         problems.push(section.problem_at("type", &self.unknown(kind)));
                         None
                     }
                 },
             };
+            let section = self.completed(section);
             let filters = section.delivery.only.clone().map(Filter::new).into_iter().collect();
-            entries.extend(source.map(|source| Entry { section: section.clone(), source, filters }));
+            entries.extend(source.map(|source| Entry { section, source, filters }));
         }
         expand(config, &composites, &mut entries, problems);
         self.add_unnamed(&mut entries);
         entries
+    }
+
+    /// The section with what its type says where it does not.
+    fn completed(&self, section: &PublisherSection) -> PublisherSection {
+        let mut section = section.clone();
+        if let Some(native) = self.types.get(section.kind.as_str()).filter(|native| !native.only.is_empty()) {
+            let status = native.only.iter().filter_map(|status| match status {
+                Status::Completed => Some(OnlyStatus::Completed),
+                Status::Failed => Some(OnlyStatus::Failed),
+                Status::Cancelled => Some(OnlyStatus::Cancelled),
+                Status::Pending => None,
+            });
+            let only = || Only { status: status.collect(), ..Only::default() };
+            section.delivery.only.get_or_insert_with(only);
+        }
+        section
     }
 
     /// A publisher of the program needs no section.
