@@ -4,6 +4,8 @@
 //! another. What two of them need stands in a module of its own: [`series`] (records folded into Prometheus series), `push`
 //! (requests to what speaks as Grafana Cloud does) and `offload` (blocking work that survives its caller).
 
+#[cfg(feature = "elasticsearch")]
+pub mod elasticsearch;
 pub mod file;
 #[cfg(feature = "grafana-cloud")]
 pub mod grafana_cloud;
@@ -18,6 +20,8 @@ mod push;
 pub mod series;
 pub mod stdout;
 
+#[cfg(feature = "elasticsearch")]
+pub use elasticsearch::ElasticsearchPublisher;
 pub use file::FilePublisher;
 #[cfg(feature = "grafana-cloud")]
 pub use grafana_cloud::GrafanaCloudPublisher;

@@ -11,6 +11,7 @@ pub mod columns;
 mod encode;
 mod json;
 mod line_protocol;
+mod lines;
 mod otlp;
 mod rows;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod time;
 
 pub use attributes::{Attributes, Value};
 pub use encode::{Format, UnknownFormat};
+pub use lines::JsonLines;
 pub use rows::{EventBatch, NetworkBatch, Rows};
 pub use shared::SharedBatch;
 pub(crate) use shared::ViewGauge;
@@ -224,6 +226,12 @@ impl Batch {
     /// Whether there is no record in it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The memory that its records occupy, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.events.iter().map(Record::bytes).sum::<usize>()
+            + self.operations.iter().map(Record::bytes).sum::<usize>()
     }
 }
 

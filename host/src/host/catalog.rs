@@ -2,9 +2,10 @@
 //!
 //! Invariant: the one place that knows every type. A native type joins with one line, in [`Catalog::new`].
 
+use crate::config::units::ByteSize;
 use crate::config::{Config, Only, OnlyStatus, Problems, PublisherSection};
 use crate::delivery::Filter;
-use crate::publisher::{Factory, Publisher, PublisherType};
+use crate::publisher::{BatchSize, Factory, Publisher, PublisherType};
 use crate::publishers;
 use crate::record::Status;
 use serde::Deserialize;
@@ -30,11 +31,12 @@ pub(super) struct Entry {
     pub(super) filters: Vec<Filter>,
 }
 
-/// A native type: how its section is read, and which records reach it where that says nothing of it.
+/// A native type: how its section is read; which records reach it, and how many at once, where that says nothing of it.
 #[derive(Clone, Copy)]
 struct Native {
     read: fn(&PublisherSection, &mut Problems) -> Option<Factory>,
     only: &'static [Status],
+    batch: Option<BatchSize>,
 }
 
 /// The types of publishers, and the ones that the program brings along.
@@ -70,6 +72,8 @@ const WASM: &str = "wasm";
 impl Catalog {
     pub(super) fn new(embedded: BTreeMap<String, Factory>) -> Self {
         let mut catalog = Self { types: BTreeMap::new(), embedded };
+        #[cfg(feature = "elasticsearch")]
+        catalog.add::<publishers::ElasticsearchPublisher>();
         catalog.add::<publishers::FilePublisher>();
         #[cfg(feature = "grafana-cloud")]
         catalog.add::<publishers::GrafanaCloudPublisher>();
@@ -82,7 +86,8 @@ impl Catalog {
     }
 
     fn add<P: PublisherType>(&mut self) {
-        self.types.insert(P::TYPE, Native { read: read_native::<P>, only: P::ONLY });
+        let native = Native { read: read_native::<P>, only: P::ONLY, batch: P::batch() };
+        self.types.insert(P::TYPE, native);
     }
 
     /// What the configuration's publishers become, with everything that is wrong with their own keys.
@@ -116,10 +121,11 @@ impl Catalog {
         entries
     }
 
-    /// The section with what its type says where it does not.
+    /// The section with what its type says where it does not itself.
     fn completed(&self, section: &PublisherSection) -> PublisherSection {
         let mut section = section.clone();
-        if let Some(native) = self.types.get(section.kind.as_str()).filter(|native| !native.only.is_empty()) {
+        let Some(native) = self.types.get(section.kind.as_str()) else { return section };
+        if !native.only.is_empty() {
             let status = native.only.iter().filter_map(|status| match status {
                 Status::Completed => Some(OnlyStatus::Completed),
                 Status::Failed => Some(OnlyStatus::Failed),
@@ -128,6 +134,15 @@ impl Catalog {
             });
             let only = || Only { status: status.collect(), ..Only::default() };
             section.delivery.only.get_or_insert_with(only);
+        }
+        if let Some(own) = native.batch {
+            let batch = &mut section.delivery.batch;
+            if !section.settings.says("batch.max_records") {
+                batch.max_records = own.records;
+            }
+            if !section.settings.says("batch.max_bytes") {
+                batch.max_bytes = ByteSize(own.bytes);
+            }
         }
         section
     }

@@ -14,7 +14,11 @@ pub struct Timestamp(u64);
 #[error("not a time in RFC 3339 between 1970 and 2554")]
 pub struct InvalidTime;
 
+/// The length of a time in RFC 3339, as it is written here.
 const LENGTH: usize = "1970-01-01T00:00:00.000000000Z".len();
+
+/// Nanoseconds of a day.
+const DAY: u64 = 86_400_000_000_000;
 
 impl Timestamp {
     /// `nanos` nanoseconds since the Unix epoch.
@@ -42,10 +46,15 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    /// The day of it, UTC, counted from that of the Unix epoch.
+    pub const fn day(self) -> u64 {
+        self.0 / DAY
+    }
+
     /// RFC 3339 with nine decimals, `2026-11-23T11:14:44.123456789Z`: every record is written with two of them, so
     /// it is done here without the formatting machinery.
-    fn render(self) -> [u8; LENGTH] {
-        let (days, nanos_of_day) = (self.0 / 86_400_000_000_000, self.0 % 86_400_000_000_000);
+    pub(crate) fn render(self) -> [u8; LENGTH] {
+        let (days, nanos_of_day) = (self.day(), self.0 % DAY);
         // Civil from days, by H. Hinnant's algorithm for the proleptic Gregorian calendar.
         let shifted = days + 719_468;
         let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
@@ -59,19 +68,27 @@ impl Timestamp {
         let (seconds, nanos) = (nanos_of_day / 1_000_000_000, nanos_of_day % 1_000_000_000);
 
         let mut text = *b"0000-00-00T00:00:00.000000000Z";
-        let mut digits = |at: usize, length: usize, mut number: u64| {
-            for slot in text.iter_mut().skip(at).take(length).rev() {
-                *slot = b'0' + u8::try_from(number % 10).unwrap_or(0);
-                number /= 10;
+        let mut pair = |at: usize, number: u64| {
+            let tens = u8::try_from(number / 10 % 10).unwrap_or(0);
+            let ones = u8::try_from(number % 10).unwrap_or(0);
+            if let Some([high, low]) = text.get_mut(at..at + 2) {
+                (*high, *low) = (b'0' + tens, b'0' + ones);
             }
         };
-        digits(0, 4, year);
-        digits(5, 2, month);
-        digits(8, 2, day);
-        digits(11, 2, seconds / 3_600);
-        digits(14, 2, seconds / 60 % 60);
-        digits(17, 2, seconds % 60);
-        digits(20, 9, nanos);
+        pair(0, year / 100);
+        pair(2, year % 100);
+        pair(5, month);
+        pair(8, day);
+        pair(11, seconds / 3_600);
+        pair(14, seconds / 60 % 60);
+        pair(17, seconds % 60);
+        pair(20, nanos / 10_000_000);
+        pair(22, nanos / 100_000 % 100);
+        pair(24, nanos / 1_000 % 100);
+        pair(26, nanos / 10 % 100);
+        if let Some(last) = text.get_mut(28) {
+            *last = b'0' + u8::try_from(nanos % 10).unwrap_or(0);
+        }
         text
     }
 }
