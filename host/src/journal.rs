@@ -21,6 +21,7 @@ use memory::Memory;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The journal's bounds.
@@ -276,6 +277,11 @@ impl Cursor {
     pub fn books(&self) -> Books {
         let memory = self.journal.0.memory.lock();
         memory.books(self.id).or_else(|| self.ended.get().copied()).unwrap_or_default()
+    }
+
+    /// How long the oldest batch that is not acknowledged has been waiting; nothing where all of them are.
+    pub fn behind(&self) -> Duration {
+        self.journal.0.memory.lock().behind(self.id)
     }
 
     /// Ends the cursor: its backlog is dropped for `reason`. Returns the final books; if it had ended, those of then.
