@@ -175,6 +175,15 @@ impl Context {
 pub type Factory =
     Arc<dyn Fn(Context) -> BoxFuture<'static, anyhow::Result<Box<dyn Publisher>>> + Send + Sync>;
 
+/// How much one call takes at most: so many records, or records that occupy so many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSize {
+    /// Records.
+    pub records: usize,
+    /// Bytes of memory, as the journal counts them.
+    pub bytes: u64,
+}
+
 /// A type of publisher, as configuration names it: `type = "file"`.
 ///
 /// Every native publisher joins through this and nothing else.
@@ -183,6 +192,13 @@ pub trait PublisherType: Publisher + Sized {
     const TYPE: &'static str;
     /// Its own keys; unknown ones are refused (`#[serde(deny_unknown_fields)]`).
     type Config: serde::de::DeserializeOwned + Clone + Send + Sync + 'static;
+
+    /// How much one call should take where the section does not say (`batch.max_records`, `batch.max_bytes`): for a
+    /// type that is worth more, or less, at once than the default of all. Each key counts for itself, and what the
+    /// section says always holds.
+    fn batch() -> Option<BatchSize> {
+        None
+    }
 
     /// Checks what the types of the settings do not: called when the configuration is read, before anything is
     /// built. Every problem found, as (key, message); the key may be dotted.

@@ -4,6 +4,8 @@
 //! another. What two of them need stands in a module of its own: [`series`] (records folded into Prometheus series) and
 //! `offload` (blocking work that survives its caller).
 
+#[cfg(feature = "elasticsearch")]
+pub mod elasticsearch;
 pub mod file;
 mod offload;
 #[cfg(feature = "prometheus")]
@@ -12,6 +14,8 @@ pub mod prometheus;
 pub mod series;
 pub mod stdout;
 
+#[cfg(feature = "elasticsearch")]
+pub use elasticsearch::ElasticsearchPublisher;
 pub use file::FilePublisher;
 #[cfg(feature = "prometheus")]
 pub use prometheus::PrometheusPublisher;

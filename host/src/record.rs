@@ -11,6 +11,7 @@ pub mod columns;
 mod encode;
 mod json;
 mod line_protocol;
+mod lines;
 mod otlp;
 mod rows;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod time;
 
 pub use attributes::{Attributes, Value};
 pub use encode::{Format, UnknownFormat};
+pub use lines::JsonLines;
 pub use rows::{EventBatch, NetworkBatch, Rows};
 pub use shared::SharedBatch;
 pub(crate) use shared::ViewGauge;

@@ -15,4 +15,5 @@ mod overflow;
 mod plugins;
 mod prometheus;
 mod reload;
+mod servers;
 mod shutdown;

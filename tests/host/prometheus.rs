@@ -1,33 +1,24 @@
 //! A real server: Debian's Prometheus scrapes the host, and PromQL over it gives the counts that were recorded.
 
-use crate::support::{Api, Folder, PATIENCE, Process, event, free_port, path_of, skipped, until_or};
+use crate::support::servers::Metrics;
+use crate::support::{Folder, Process, event, free_port};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::process::Command;
-use std::sync::Mutex;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn promql_gives_the_counts_that_were_recorded() {
-    let Some(prometheus) = path_of("prometheus") else {
-        return skipped("Prometheus is not installed");
-    };
-    let (scrape, port) = (free_port(), free_port());
+    let scrape = free_port();
     let folder = Folder::new("");
     let config = format!("[publishers.metrics]\ntype = \"prometheus\"\nlisten = \"127.0.0.1:{scrape}\"\n");
     let (_process, api) = Process::host(&folder, &config).await;
-    let scrapes = format!(
+    let Some(prometheus) = Metrics::prometheus(&format!(
         "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: pressroom\n    static_configs:\n      \
          - targets: [\"127.0.0.1:{scrape}\"]\n"
-    );
-    std::fs::write(folder.path("prometheus.yml"), scrapes).unwrap();
-    let mut command = Command::new(prometheus);
-    command
-        .arg(format!("--config.file={}", folder.path("prometheus.yml").display()))
-        .arg(format!("--storage.tsdb.path={}", folder.path("tsdb").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"));
-    let mut prometheus = Process::start(&mut command);
-    let server = Server { api: Api::new(format!("http://127.0.0.1:{port}")) };
-    prometheus.until_ready(&server.api, "/-/ready").await;
+    ))
+    .await
+    else {
+        return;
+    };
+    let server = &prometheus.promql;
 
     for first in (0..2_000).step_by(500) {
         api.post(&(first..first + 500).map(recorded).collect()).await;
@@ -75,34 +66,4 @@ fn recorded(number: u64) -> Value {
         }
     }
     record
-}
-
-struct Server {
-    api: Api,
-}
-
-impl Server {
-    /// What PromQL gives now, by the value of `label`.
-    async fn query(&self, query: &str, label: &str) -> Option<BTreeMap<String, f64>> {
-        let address = reqwest::Url::parse_with_params("http://x/api/v1/query", [("query", query)]).unwrap();
-        let text = self.api.get(&format!("{}?{}", address.path(), address.query().unwrap())).await?;
-        let answer: Value = serde_json::from_str(&text).unwrap();
-        let series = answer["data"]["result"].as_array()?.iter();
-        let value = |series: &Value| series["value"][1].as_str().unwrap().parse().unwrap();
-        let key = |series: &Value| series["metric"][label].as_str().unwrap_or_default().to_owned();
-        Some(series.map(|series| (key(series), value(series))).collect())
-    }
-
-    /// Waits until PromQL gives this: a scrape comes every second.
-    async fn until(&self, query: &str, label: &str, wanted: &BTreeMap<String, f64>) {
-        let last = Mutex::new(None);
-        let look = || async {
-            let found = self.query(query, label).await;
-            let there = (found.as_ref() == Some(wanted)).then_some(());
-            *last.lock().unwrap() = found;
-            there
-        };
-        until_or(&format!("{query} is {wanted:?}"), PATIENCE, look, || format!("{:?}", last.lock().unwrap()))
-            .await;
-    }
 }

@@ -3,10 +3,11 @@
 mod api;
 mod guests;
 mod process;
+pub mod servers;
 
 pub use api::{Api, event, events, id};
 pub use guests::{another_version, fixture, guest};
-pub use process::{Process, free_port, path_of, python};
+pub use process::{Process, free_port, lasting_port, path_of, python};
 
 use pressroom::host::{Host, HostBuilder};
 use std::collections::BTreeMap;

@@ -129,6 +129,11 @@ impl Settings {
         reader::problem_at(&self.node, self.at, &self.path, key, message, &self.source)
     }
 
+    /// Whether the section says `key`, a common one or one of the type's own; it may have dots.
+    pub fn says(&self, key: &str) -> bool {
+        key.split('.').try_fold(&*self.node, |node, part| Some(&node.entry(part)?.node)).is_some()
+    }
+
     /// What must not be seen of them, nor of the rest of the configuration.
     pub fn secrets(&self) -> &Secrets {
         &self.source.secrets

@@ -2,9 +2,10 @@
 //!
 //! Invariant: the one place that knows every type. A native type joins with one line, in [`Catalog::new`].
 
+use crate::config::units::ByteSize;
 use crate::config::{Config, Problems, PublisherSection};
 use crate::delivery::Filter;
-use crate::publisher::{Factory, Publisher, PublisherType};
+use crate::publisher::{BatchSize, Factory, Publisher, PublisherType};
 use crate::publishers;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -29,11 +30,16 @@ pub(super) struct Entry {
     pub(super) filters: Vec<Filter>,
 }
 
-type Read = fn(&PublisherSection, &mut Problems) -> Option<Factory>;
+/// A native type: how its section is read, and how much it wants at once.
+#[derive(Clone, Copy)]
+struct Native {
+    read: fn(&PublisherSection, &mut Problems) -> Option<Factory>,
+    batch: Option<BatchSize>,
+}
 
 /// The types of publishers, and the ones that the program brings along.
 pub(super) struct Catalog {
-    types: BTreeMap<&'static str, Read>,
+    types: BTreeMap<&'static str, Native>,
     embedded: BTreeMap<String, Factory>,
 }
 
@@ -64,6 +70,8 @@ const WASM: &str = "wasm";
 impl Catalog {
     pub(super) fn new(embedded: BTreeMap<String, Factory>) -> Self {
         let mut catalog = Self { types: BTreeMap::new(), embedded };
+        #[cfg(feature = "elasticsearch")]
+        catalog.add::<publishers::ElasticsearchPublisher>();
         catalog.add::<publishers::FilePublisher>();
         catalog.add::<publishers::StdoutPublisher>();
         #[cfg(feature = "prometheus")]
@@ -72,7 +80,7 @@ impl Catalog {
     }
 
     fn add<P: PublisherType>(&mut self) {
-        self.types.insert(P::TYPE, read_native::<P>);
+        self.types.insert(P::TYPE, Native { read: read_native::<P>, batch: P::batch() });
     }
 
     /// What the configuration's publishers become, with everything that is wrong with their own keys.
@@ -90,7 +98,7 @@ impl Catalog {
                 EMBEDDED => self.read_embedded(section, problems),
                 WASM => read_plugin(section, problems),
                 kind => match self.types.get(kind) {
-                    Some(read) => read(section, problems).map(Source::Factory),
+                    Some(native) => (native.read)(section, problems).map(Source::Factory),
                     None => {
                         problems.push(section.problem_at("type", &self.unknown(kind)));
                         None
@@ -98,11 +106,26 @@ impl Catalog {
                 },
             };
             let filters = section.delivery.only.clone().map(Filter::new).into_iter().collect();
-            entries.extend(source.map(|source| Entry { section: section.clone(), source, filters }));
+            entries.extend(source.map(|source| Entry { section: self.sized(section), source, filters }));
         }
         expand(config, &composites, &mut entries, problems);
         self.add_unnamed(&mut entries);
         entries
+    }
+
+    /// The section with its type's own size of a batch, where it does not say another one.
+    fn sized(&self, section: &PublisherSection) -> PublisherSection {
+        let mut sized = section.clone();
+        if let Some(own) = self.types.get(section.kind.as_str()).and_then(|native| native.batch) {
+            let batch = &mut sized.delivery.batch;
+            if !section.settings.says("batch.max_records") {
+                batch.max_records = own.records;
+            }
+            if !section.settings.says("batch.max_bytes") {
+                batch.max_bytes = ByteSize(own.bytes);
+            }
+        }
+        sized
     }
 
     /// A publisher of the program needs no section.

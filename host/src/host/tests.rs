@@ -146,7 +146,7 @@ fn wrong_publishers_are_told_all_at_once() {
         ),
         (
             "[publishers.a]\ntype = \"kafka\"\n",
-            "2:8: publishers.a.type: unknown type, known are composite, embedded, file, ",
+            "2:8: publishers.a.type: unknown type, known are composite, ",
         ),
         (
             "[publishers.a]\ntype = \"file\"\npath = \"x\"\nmax_sise = \"1MiB\"\n",

@@ -99,38 +99,53 @@ fn whole_view<R: Record>(
     write: fn(&R, &mut Vec<u8>),
 ) -> Arc<Rendered> {
     let shelf = R::shelf(batch);
-    view(shelf).get_or_build(&batch.gauge, || {
-        let mut bytes = Vec::with_capacity(shelf.rows.len() * USUAL_ROW);
-        let mut ends = Vec::with_capacity(shelf.rows.len());
-        for row in &shelf.rows {
-            write(row, &mut bytes);
-            ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        }
-        bytes.shrink_to_fit();
-        Rendered { bytes: bytes.into(), ends }
-    })
+    view(shelf).get_or_build(&batch.gauge, || render(shelf.rows.iter(), shelf.rows.len(), write))
 }
 
-/// Few rows of a batch that nobody has rendered are rendered alone: a publisher of the failed ones should not pay
-/// for all.
+fn render<'a, R: Record>(
+    rows: impl Iterator<Item = &'a R>,
+    count: usize,
+    write: fn(&R, &mut Vec<u8>),
+) -> Rendered {
+    let mut bytes = Vec::with_capacity(count * USUAL_ROW);
+    let mut ends = Vec::with_capacity(count);
+    for row in rows {
+        write(row, &mut bytes);
+        ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    }
+    bytes.shrink_to_fit();
+    Rendered { bytes: bytes.into(), ends }
+}
+
+/// The rows of a part in a view: that of the whole batch, or, and then the second is true, one of its rows alone. Few
+/// rows of a batch that nobody has rendered are rendered alone: a publisher of the failed ones should not pay for all.
+pub(super) fn rendered_part<R: Record>(
+    part: &Part,
+    view: fn(&Shelf<R>) -> &View<Rendered>,
+    write: fn(&R, &mut Vec<u8>),
+) -> (Arc<Rendered>, bool) {
+    let shelf = R::shelf(&part.batch);
+    let few = part.rows.len() * 4 < shelf.rows.len();
+    match view(shelf).get() {
+        Some(rendered) => (rendered, false),
+        None if few => {
+            let rows = part.rows.iter().filter_map(|at| shelf.rows.get(at as usize));
+            (Arc::new(render(rows, part.rows.len(), write)), true)
+        }
+        None => (whole_view(&part.batch, view, write), false),
+    }
+}
+
 fn append_part<R: Record>(
     part: &Part,
     view: fn(&Shelf<R>) -> &View<Rendered>,
     write: fn(&R, &mut Vec<u8>),
     out: &mut Vec<u8>,
 ) {
-    let shelf = R::shelf(&part.batch);
-    let few = part.rows.len() * 4 < shelf.rows.len();
-    let rendered = match view(shelf).get() {
-        Some(rendered) => rendered,
-        None if few => {
-            for row in part.rows.iter().filter_map(|at| shelf.rows.get(at as usize)) {
-                write(row, out);
-            }
-            return;
-        }
-        None => whole_view(&part.batch, view, write),
-    };
+    let (rendered, alone) = rendered_part(part, view, write);
+    if alone {
+        return out.extend_from_slice(&rendered.bytes);
+    }
     match &part.rows {
         Selection::Range(range) => out.extend_from_slice(rendered.rows(range.clone())),
         Selection::List(list) => {

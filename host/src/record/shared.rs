@@ -215,6 +215,12 @@ impl SharedBatch {
         self.record_bytes
     }
 
+    /// What its views, and those of the batches that share its gauge, occupy.
+    #[cfg(test)]
+    pub(super) fn views(&self) -> usize {
+        self.gauge.bytes()
+    }
+
     /// Lets every view go. Who holds one keeps it; who asks again builds it again.
     pub(crate) fn forget_views(&self) {
         self.events.forget_views(&self.gauge);

@@ -14,7 +14,11 @@ pub struct Timestamp(u64);
 #[error("not a time in RFC 3339 between 1970 and 2554")]
 pub struct InvalidTime;
 
+/// The length of a time in RFC 3339, as it is written here.
 const LENGTH: usize = "1970-01-01T00:00:00.000000000Z".len();
+
+/// Nanoseconds of a day.
+const DAY: u64 = 86_400_000_000_000;
 
 impl Timestamp {
     /// `nanos` nanoseconds since the Unix epoch.
@@ -42,10 +46,15 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    /// The day of it, UTC, counted from that of the Unix epoch.
+    pub const fn day(self) -> u64 {
+        self.0 / DAY
+    }
+
     /// RFC 3339 with nine decimals, `2026-11-23T11:14:44.123456789Z`: every record is written with two of them, so
     /// it is done here without the formatting machinery.
-    fn render(self) -> [u8; LENGTH] {
-        let (days, nanos_of_day) = (self.0 / 86_400_000_000_000, self.0 % 86_400_000_000_000);
+    pub(crate) fn render(self) -> [u8; LENGTH] {
+        let (days, nanos_of_day) = (self.day(), self.0 % DAY);
         // Civil from days, by H. Hinnant's algorithm for the proleptic Gregorian calendar.
         let shifted = days + 719_468;
         let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);

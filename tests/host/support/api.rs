@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 pub struct Api {
     url: String,
     client: reqwest::Client,
+    /// The user and the password that it goes with, if any.
+    pub login: Option<(&'static str, &'static str)>,
 }
 
 /// The id of the event `number`: the same in every test.
@@ -39,7 +41,13 @@ impl Api {
     /// Of the host that answers at `url`.
     pub fn new(url: String) -> Self {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { url, client }
+        Self { url, client, login: None }
+    }
+
+    /// With a user and a password.
+    pub fn logged_in(mut self, login: Option<(&'static str, &'static str)>) -> Self {
+        self.login = login;
+        self
     }
 
     /// Where it answers.
@@ -49,7 +57,12 @@ impl Api {
 
     /// `GET path`, as text; `None` if nobody answers, or anything but 200.
     pub async fn get(&self, path: &str) -> Option<String> {
-        let answer = self.client.get(format!("{}{path}", self.url)).send().await.ok()?;
+        let request = self.client.get(format!("{}{path}", self.url));
+        let request = match self.login {
+            Some((user, password)) => request.basic_auth(user, Some(password)),
+            None => request,
+        };
+        let answer = request.send().await.ok()?;
         if !answer.status().is_success() {
             return None;
         }

@@ -1,17 +1,21 @@
 //! Programs that the tests start: the host's binary, real servers, real clients.
 
-use super::{Api, Folder, PATIENCE, until_or};
+use super::{Api, Folder, PATIENCE, root, until_or};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::ops::Range;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A program that runs. What it writes is kept, for the failure's message; it ends with the test.
 pub struct Process {
     child: Child,
+    /// It leads a group of processes, which end together, and is asked before it is made to.
+    leads: bool,
     output: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -19,12 +23,30 @@ pub struct Process {
 impl Process {
     /// Starts `command`.
     pub fn start(command: &mut Command) -> Self {
-        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Self::spawn(command.stdin(Stdio::null()), false)
+    }
+
+    /// Starts a server, which may start others: it ends with this program, however that ends.
+    pub fn server(command: &Command) -> Self {
+        let mut kept = Command::new(root().join("tests/servers/keep"));
+        kept.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => kept.env(name, value),
+                None => kept.env_remove(name),
+            };
+        }
+        kept.current_dir(command.get_current_dir().unwrap_or(Path::new("/")));
+        Self::spawn(kept.stdin(Stdio::piped()).process_group(0), true)
+    }
+
+    fn spawn(command: &mut Command, leads: bool) -> Self {
+        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let output = Arc::new(Mutex::new(String::new()));
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let readers = vec![collect(stdout, output.clone()), collect(stderr, output.clone())];
-        Self { child, output, readers }
+        Self { child, leads, output, readers }
     }
 
     /// Starts the host's binary in `folder` with `arguments`.
@@ -46,6 +68,11 @@ impl Process {
 
     /// Waits until it answers.
     pub async fn until_ready(&mut self, api: &Api, path: &str) {
+        self.until_answers(api, path, PATIENCE).await;
+    }
+
+    /// As [`Process::until_ready`], with another deadline.
+    pub async fn until_answers(&mut self, api: &Api, path: &str, patience: Duration) {
         let output = self.output.clone();
         let look = || {
             let ended = self.child.try_wait().unwrap();
@@ -55,7 +82,7 @@ impl Process {
             }
         };
         let what = format!("{}{path} answers", api.url());
-        until_or(&what, PATIENCE, look, || output.lock().unwrap().clone()).await;
+        until_or(&what, patience, look, || output.lock().unwrap().clone()).await;
     }
 
     /// What it has written until now.
@@ -65,7 +92,31 @@ impl Process {
 
     /// Asks it to end, as an operator's `kill` does.
     pub fn terminate(&self) {
-        terminate(self.child.id());
+        signal("TERM", &self.child.id().to_string());
+    }
+
+    /// Ends it at once, and all that a server has started.
+    pub fn kill(&mut self) {
+        if self.leads {
+            signal("KILL", &format!("-{}", self.child.id()));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Asks it to end and waits for that, on this thread.
+    pub fn stop(&mut self) {
+        self.terminate();
+        let deadline = Instant::now() + PATIENCE;
+        while self.runs() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
     }
 
     /// Waits until it has ended. All that it wrote is there then.
@@ -90,8 +141,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if self.leads && self.runs() {
+            self.stop();
+        }
+        self.kill();
     }
 }
 
@@ -105,15 +158,21 @@ fn collect(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) -> Jo
     })
 }
 
-/// Sends SIGTERM.
-fn terminate(process: u32) {
-    let sent = Command::new("kill").args(["-TERM", &process.to_string()]).status().unwrap();
-    assert!(sent.success());
+/// Sends a signal to a process, or, with a minus before it, to a group. It may have ended by then.
+fn signal(name: &str, process: &str) {
+    let _ = Command::new("kill").args(["-s", name, "--", process]).stderr(Stdio::null()).status().unwrap();
 }
 
 /// A port that is free now.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A port that is free now and that no outgoing connection will get: for a server that goes and comes back.
+pub fn lasting_port(range: Range<u16>) -> u16 {
+    let from = fastrand::u16(range.clone());
+    let mut ports = (from..range.end).chain(range.start..from);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// Where a program is, if it is installed.

@@ -29,6 +29,8 @@ fn no_type_is_left_out() {
     let known: Vec<&str> = known.lines().next().unwrap().split(", ").collect();
     let here = [
         NONE,
+        #[cfg(feature = "elasticsearch")]
+        crate::publishers::ElasticsearchPublisher::TYPE,
         "embedded",
         FilePublisher::TYPE,
         #[cfg(feature = "prometheus")]
@@ -140,6 +142,66 @@ async fn prometheus() {
         }
     })
     .await;
+}
+
+#[cfg(feature = "elasticsearch")]
+mod elasticsearch {
+    use super::{Arrived, Behaviour, Subject, Uuid, holds, outcomes_hold};
+    use crate::publisher::{Publisher, PublisherType};
+    use crate::publishers::ElasticsearchPublisher;
+    use crate::publishers::elasticsearch::tests::{Asked, Kept, Reply, Script, item, items_reply};
+    use std::sync::Arc;
+
+    /// What a server that behaves so answers to a bulk request.
+    fn act(behaviour: Behaviour, calls: usize, asked: &Asked, kept: &mut Kept) -> Option<Reply> {
+        let other = |row: usize, status, kept: &mut Kept| {
+            let items = asked.items().into_iter().enumerate();
+            items_reply(
+                items
+                    .map(|(at, document)| match at == row {
+                        true => item(status, "some_exception", "not this one"),
+                        false => kept.create(document),
+                    })
+                    .collect(),
+            )
+        };
+        match behaviour {
+            Behaviour::Publish => None,
+            Behaviour::RejectRow => Some(other(0, 400, kept)),
+            Behaviour::RetryRow => Some(other(1, 429, kept)),
+            Behaviour::RetryFirst => (calls <= 3).then(|| Reply::error(503, "unavailable", "not now")),
+            Behaviour::Hold => Some(Reply::error(401, "security_exception", "who are you?")),
+        }
+    }
+
+    fn subject(behaviour: Behaviour) -> Subject {
+        let mut calls = 0;
+        let server = Script::start(move |asked, kept| {
+            if !asked.is_bulk() {
+                return None;
+            }
+            calls += 1;
+            act(behaviour, calls, asked, kept)
+        });
+        let config: <ElasticsearchPublisher as PublisherType>::Config =
+            toml::from_str(&format!("hosts = ['{}']", server.url())).unwrap();
+        Subject {
+            factory: Arc::new(move |context| {
+                let built = ElasticsearchPublisher::build(config.clone(), context);
+                Box::pin(async { Ok(Box::new(built?) as Box<dyn Publisher>) })
+            }),
+            arrived: Box::new(move || {
+                let id = |id: &str| id.parse::<Uuid>().unwrap();
+                Arrived::Ids(server.look(|kept| kept.documents.keys().map(|(_, at)| id(at)).collect()))
+            }),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_scripted_server() {
+        holds(|_| subject(Behaviour::Publish)).await;
+        outcomes_hold(|behaviour, _| subject(behaviour)).await;
+    }
 }
 
 /// One that a program brings along.

@@ -1,0 +1,424 @@
+//! One call's rows to the cluster, as bulk requests.
+//!
+//! Invariants: every row of a call ends as exactly one thing: there, refused, or in trouble; what is not known is
+//! trouble, and comes again. So a call that is given up in the middle needs no undoing: its rows come again, and those
+//! that had arrived are there already (`create` with the record's id, 409).
+//!
+//! Rows are cut into requests in the journal's order, some of them are under way at once, and the outcome is told when
+//! all have ended: so acknowledgements are in the journal's order, whatever the order of the answers.
+
+use super::answer::{self, Fate, Items};
+use super::body::{self, Attributes, Numbers};
+use super::counts::Tally;
+use super::gzip;
+use super::target::Target;
+use super::trouble::Trouble;
+use super::wire::{Answer, Content, Question, Wire};
+use crate::publisher::{self, PublishError, PublishResult, Unpublished};
+use crate::record::{JsonLines, Record, Rows};
+use bytes::Bytes;
+use elasticsearch::BulkParts;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use reqwest::{Method, StatusCode};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Requests that may be refused as a whole, and halved, before any other one has been taken: then it is not a row that
+/// is at fault.
+const REFUSALS: usize = 32;
+
+/// A body that is compressed sooner than another thread is asked to.
+const SMALL: usize = 64 << 10;
+
+/// How bulk requests are made.
+#[derive(Debug)]
+pub(super) struct Bulk {
+    pub(super) target: Target,
+    pub(super) gzip: bool,
+    pub(super) bulk_bytes: usize,
+    pub(super) in_flight: usize,
+    /// The largest body that may still be taken, where a larger one was refused; else 0.
+    largest: AtomicUsize,
+}
+
+/// What came of a call.
+pub(super) struct Outcome {
+    pub(super) result: PublishResult,
+    pub(super) tally: Tally,
+    /// The indices that took something.
+    pub(super) written: BTreeSet<String>,
+}
+
+/// What goes into one request.
+struct Piece {
+    numbers: Numbers,
+    attributes: Attributes,
+    /// The size of its body, not compressed, at most.
+    size: usize,
+}
+
+/// A request that has ended.
+struct Asked {
+    piece: Piece,
+    answer: Result<Answered, Trouble>,
+}
+
+struct Answered {
+    index: String,
+    /// The size of its body, not compressed.
+    size: usize,
+    answer: Answer,
+}
+
+impl Bulk {
+    pub(super) fn new(target: Target, gzip: bool, bulk_bytes: usize, in_flight: usize) -> Self {
+        Self { target, gzip, bulk_bytes, in_flight, largest: AtomicUsize::new(0) }
+    }
+
+    /// The size of a body that is not too large, as far as is known.
+    pub(super) fn limit(&self) -> usize {
+        match self.largest.load(Ordering::Relaxed) {
+            0 => self.bulk_bytes,
+            largest => largest.min(self.bulk_bytes),
+        }
+    }
+
+    fn too_large(&self, bytes: usize) {
+        let half = (bytes / 2).max(1);
+        if half < self.limit() {
+            self.largest.store(half, Ordering::Relaxed);
+            tracing::warn!(
+                limit = half,
+                "a bulk request was too large for the server, smaller ones are made from now on: lower `bulk_bytes`, or \
+                 raise the server's `http.max_content_length`"
+            );
+        }
+    }
+
+    /// Publishes rows.
+    pub(super) async fn publish<R: Record>(self: &Arc<Self>, wire: &Arc<Wire>, rows: &Rows<R>) -> Outcome {
+        let mut call = Call {
+            bulk: self.clone(),
+            wire: wire.clone(),
+            lines: rows.json_lines(),
+            queue: VecDeque::new(),
+            tally: Tally::default(),
+            in_trouble: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            suspects: BTreeMap::new(),
+            refusals: 0,
+            stopped: None,
+            written: BTreeSet::new(),
+        };
+        for numbers in body::cut(&call.lines, self.limit()) {
+            let piece = call.piece(numbers, Attributes::Fields);
+            call.queue.push_back(piece);
+        }
+        call.run().await;
+        call.outcome()
+    }
+}
+
+struct Call<R: Record> {
+    bulk: Arc<Bulk>,
+    wire: Arc<Wire>,
+    lines: JsonLines<R>,
+    queue: VecDeque<Piece>,
+    tally: Tally,
+    in_trouble: BTreeMap<u32, Trouble>,
+    refused: BTreeMap<u32, String>,
+    /// Rows whose requests were refused as such, each alone: they are refused if another one was taken.
+    suspects: BTreeMap<u32, String>,
+    /// Requests that were refused as such.
+    refusals: usize,
+    /// Nothing is sent any more, for this.
+    stopped: Option<Trouble>,
+    written: BTreeSet<String>,
+}
+
+impl<R: Record> Call<R> {
+    fn piece(&self, numbers: Numbers, attributes: Attributes) -> Piece {
+        let size = body::size(&self.lines, &numbers);
+        Piece { numbers, attributes, size }
+    }
+
+    async fn run(&mut self) {
+        let mut under_way: FuturesUnordered<BoxFuture<'static, Asked>> = FuturesUnordered::new();
+        loop {
+            while under_way.len() < self.bulk.in_flight
+                && self.stopped.is_none()
+                && let Some(piece) = self.queue.pop_front()
+            {
+                match piece.numbers.halves() {
+                    // It was cut before the server's limit was known.
+                    Some(halves) if piece.size > self.bulk.limit() => self.halve(halves, piece.attributes),
+                    _ => under_way.push(self.ask(piece)),
+                }
+            }
+            match under_way.next().await {
+                Some(asked) => self.take(asked),
+                None => break,
+            }
+        }
+        if let Some(trouble) = self.stopped.take() {
+            for piece in std::mem::take(&mut self.queue) {
+                self.trouble(&piece.numbers, &trouble);
+            }
+        }
+    }
+
+    fn ask(&self, piece: Piece) -> BoxFuture<'static, Asked> {
+        let (bulk, wire, lines) = (self.bulk.clone(), self.wire.clone(), self.lines.clone());
+        Box::pin(async move {
+            let answer = bulk.ask(&wire, lines, &piece).await;
+            Asked { piece, answer }
+        })
+    }
+
+    fn take(&mut self, Asked { piece, answer }: Asked) {
+        let Answered { index, size, answer } = match answer {
+            Ok(answered) => answered,
+            Err(trouble) => return self.stop(&piece.numbers, trouble),
+        };
+        if answer.status.is_success() {
+            return self.take_items(piece, index, &answer);
+        }
+        let said = self.wire.refusal(&answer);
+        let retry = |reason| Trouble::Retry { reason, after: answer.retry_after };
+        match answer.status {
+            StatusCode::PAYLOAD_TOO_LARGE => match piece.numbers.halves() {
+                Some(halves) => {
+                    self.bulk.too_large(size);
+                    self.halve(halves, piece.attributes);
+                }
+                None => {
+                    let reason = format!("alone it is too large for the server, {size} bytes: {said}");
+                    self.refuse(&piece.numbers, &reason);
+                }
+            },
+            StatusCode::BAD_REQUEST => self.refused_as_such(piece, &said),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                self.stop(&piece.numbers, retry(said))
+            }
+            status if status.is_server_error() => self.stop(&piece.numbers, retry(said)),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let reason = format!("the server refuses the credentials, mend them: {said}");
+                self.stop(&piece.numbers, Trouble::Hold { reason });
+            }
+            status if status.is_redirection() => {
+                let reason = format!("the server sends elsewhere, name that in `hosts`: {said}");
+                self.stop(&piece.numbers, Trouble::Hold { reason });
+            }
+            _ => {
+                let reason = format!("the server takes no bulk requests there, see to `hosts`: {said}");
+                self.stop(&piece.numbers, Trouble::Hold { reason });
+            }
+        }
+    }
+
+    fn take_items(&mut self, piece: Piece, index: String, answer: &Answer) {
+        let count = piece.numbers.len();
+        if answer.cut {
+            // What does not fit into what is read of an answer is asked in two.
+            match piece.numbers.halves() {
+                Some(halves) => self.halve(halves, piece.attributes),
+                None => {
+                    self.trouble(&piece.numbers, &Trouble::retry("the answer for one record is too long"))
+                }
+            }
+            return;
+        }
+        let Items { created, duplicates, others } =
+            match answer::read(&answer.body, count, answer.retry_after) {
+                Ok(items) => items,
+                // It says nothing of these rows, and nothing about the other requests.
+                Err(reason) => return self.trouble(&piece.numbers, &Trouble::retry(self.wire.tell(&reason))),
+            };
+        self.tally.accepted += created as u64;
+        self.tally.duplicates += duplicates as u64;
+        if piece.attributes == Attributes::Text {
+            self.tally.attributes_as_text += created as u64;
+        }
+        if created > 0 && self.written.len() < 64 {
+            self.written.insert(index);
+        }
+        let mut again = Vec::new();
+        for (at, fate) in others {
+            let Some(number) = piece.numbers.get(at) else { continue };
+            match fate {
+                Fate::Trouble(Trouble::Retry { reason, after }) => {
+                    let trouble = Trouble::Retry { reason: self.wire.tell(&reason), after };
+                    self.in_trouble.insert(number, trouble);
+                }
+                Fate::Trouble(Trouble::Hold { reason }) => {
+                    self.in_trouble.insert(number, Trouble::Hold { reason: self.wire.tell(&reason) });
+                }
+                Fate::Refused(reason)
+                    if piece.attributes == Attributes::Fields && self.may_be_attributes(number, &reason) =>
+                {
+                    again.push(number);
+                }
+                Fate::Refused(reason) => {
+                    self.refused.insert(number, self.wire.tell(&reason));
+                }
+            }
+        }
+        if !again.is_empty() {
+            let piece = self.piece(Numbers::List(again), Attributes::Text);
+            self.queue.push_front(piece);
+        }
+    }
+
+    /// Whether a row was refused for the form of its attributes, perhaps: not if another field is named.
+    fn may_be_attributes(&self, number: u32, reason: &str) -> bool {
+        let has_some = self.lines.get(number as usize).is_some_and(|(row, _)| !row.attributes().is_empty());
+        let named = reason.split('[').nth(1).and_then(|rest| rest.split(']').next());
+        has_some
+            && !named.is_some_and(|name| super::template::fields(R::KIND).any(|(field, _)| field == name))
+    }
+
+    /// A request was refused as such. One of its rows is at fault, or all that we send is: the second if nothing else
+    /// is taken.
+    fn refused_as_such(&mut self, piece: Piece, reason: &str) {
+        self.refusals += 1;
+        let taken = self.tally.accepted + self.tally.duplicates > 0;
+        if !taken && self.refusals > REFUSALS {
+            return self.stop(&piece.numbers, Trouble::hold(refused_all(reason)));
+        }
+        match (piece.numbers.halves(), piece.numbers.get(0)) {
+            (Some(halves), _) => self.halve(halves, piece.attributes),
+            (None, Some(number)) => {
+                self.suspects.insert(number, reason.to_owned());
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn halve(&mut self, (first, second): (Numbers, Numbers), attributes: Attributes) {
+        for half in [second, first] {
+            let piece = self.piece(half, attributes);
+            self.queue.push_front(piece);
+        }
+    }
+
+    fn stop(&mut self, numbers: &Numbers, trouble: Trouble) {
+        self.trouble(numbers, &trouble);
+        self.stopped.get_or_insert(trouble);
+    }
+
+    fn trouble(&mut self, numbers: &Numbers, trouble: &Trouble) {
+        self.in_trouble.extend(numbers.iter().map(|number| (number, trouble.clone())));
+    }
+
+    fn refuse(&mut self, numbers: &Numbers, reason: &str) {
+        let reason = self.wire.tell(reason);
+        self.refused.extend(numbers.iter().map(|number| (number, reason.clone())));
+    }
+
+    fn outcome(mut self) -> Outcome {
+        let taken = self.tally.accepted + self.tally.duplicates > 0;
+        let suspects = std::mem::take(&mut self.suspects);
+        if taken {
+            self.refused.extend(suspects);
+        } else {
+            let hold = |(number, reason): (u32, String)| (number, Trouble::hold(refused_all(&reason)));
+            self.in_trouble.extend(suspects.into_iter().map(hold));
+        }
+        self.tally.rejected = self.refused.len() as u64;
+        for trouble in self.in_trouble.values() {
+            match trouble {
+                Trouble::Retry { .. } => self.tally.retried += 1,
+                Trouble::Hold { .. } => self.tally.held += 1,
+            }
+        }
+        let result = if taken || !self.refused.is_empty() || self.in_trouble.is_empty() {
+            Ok(unpublished(self.in_trouble, self.refused))
+        } else {
+            Err(all_in_trouble(&self.in_trouble))
+        };
+        Outcome { result, tally: self.tally, written: self.written }
+    }
+}
+
+fn refused_all(reason: &str) -> String {
+    format!("the server refuses every request, whatever is in it: {reason}")
+}
+
+/// Where some rows are done the others are told row by row. There is no hold for a row: it comes again alone, and is held
+/// then.
+fn unpublished(in_trouble: BTreeMap<u32, Trouble>, refused: BTreeMap<u32, String>) -> Vec<Unpublished> {
+    let mut rows: Vec<Unpublished> = refused
+        .into_iter()
+        .map(|(row, reason)| Unpublished { row, fate: publisher::Fate::Reject { reason } })
+        .collect();
+    rows.extend(in_trouble.into_iter().map(|(row, trouble)| {
+        let fate = match trouble {
+            Trouble::Retry { reason, after } => publisher::Fate::Retry { reason, after },
+            Trouble::Hold { reason } => publisher::Fate::Retry { reason, after: None },
+        };
+        Unpublished { row, fate }
+    }));
+    rows.sort_unstable_by_key(|unpublished| unpublished.row);
+    rows
+}
+
+/// Where no row is done the call is in trouble. A hold outweighs a retry.
+fn all_in_trouble(in_trouble: &BTreeMap<u32, Trouble>) -> PublishError {
+    let hold = in_trouble.values().find(|trouble| matches!(trouble, Trouble::Hold { .. }));
+    let first = hold.or_else(|| in_trouble.values().next());
+    let longest = in_trouble.values().filter_map(|trouble| match trouble {
+        Trouble::Retry { after, .. } => *after,
+        Trouble::Hold { .. } => None,
+    });
+    match first.cloned() {
+        Some(Trouble::Retry { reason, .. }) => PublishError::Retry { reason, after: longest.max() },
+        Some(hold) => hold.into(),
+        None => PublishError::retry("nothing was sent"),
+    }
+}
+
+impl Bulk {
+    async fn ask<R: Record>(
+        &self,
+        wire: &Wire,
+        lines: JsonLines<R>,
+        piece: &Piece,
+    ) -> Result<Answered, Trouble> {
+        let (index, size, content) = self.content(lines, piece).await?;
+        let path = format!("{}?{}", BulkParts::Index(&index).url(), answer::FILTER);
+        let limit = answer::longest(piece.numbers.len());
+        let question = Question { method: Method::POST, path: &path, body: Some(content), bulk: true, limit };
+        let answer = wire.ask(&question).await?;
+        Ok(Answered { index, size, answer })
+    }
+
+    /// The index, the size and the body of a piece. Bodies are compressed off the runtime's threads.
+    async fn content<R: Record>(
+        &self,
+        lines: JsonLines<R>,
+        piece: &Piece,
+    ) -> Result<(String, usize, Content), Trouble> {
+        let (numbers, attributes, capacity) = (piece.numbers.clone(), piece.attributes, piece.size);
+        let (target, gzip) = (self.target.clone(), self.gzip);
+        let build = move || {
+            let mut plain = Vec::with_capacity(capacity);
+            let index = body::write(&lines, &numbers, &target, attributes, &mut plain);
+            let size = plain.len();
+            let bytes = if gzip { gzip::compress(&plain) } else { plain };
+            (index, size, Content { bytes: Bytes::from(bytes), gzip })
+        };
+        if !gzip || capacity < SMALL {
+            return Ok(build());
+        }
+        match tokio::task::spawn_blocking(build).await {
+            Ok(content) => Ok(content),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Trouble::retry("the host is going down")),
+            },
+        }
+    }
+}

@@ -1,0 +1,3 @@
+mod script;
+
+pub(crate) use script::{Asked, Kept, Reply, Script, item, items_reply};
