@@ -2,11 +2,13 @@
 //! Grafana and Kibana take.
 
 mod grafana;
+mod install;
 mod kibana;
 mod lens;
 mod promql;
 mod recorded;
 mod schema;
+mod scripted;
 
 use crate::support::root;
 use std::collections::BTreeSet;

@@ -73,8 +73,8 @@ impl Grafana {
         let newest = |series: &Value| -> f64 {
             let values =
                 series["values"].as_array().cloned().unwrap_or_else(|| vec![series["value"].clone()]);
-            let numbers = values.iter().map(|value| value[1].as_str().unwrap().parse::<f64>().unwrap());
-            numbers.filter(|number| !number.is_nan()).last().unwrap_or(f64::NAN)
+            let mut numbers = values.iter().map(|value| value[1].as_str().unwrap().parse::<f64>().unwrap());
+            numbers.rfind(|number| !number.is_nan()).unwrap_or(f64::NAN)
         };
         let series = found["result"].as_array().unwrap().iter();
         series
