@@ -50,6 +50,9 @@ impl Refusal {
     }
 }
 
+/// What a client says of its body's length is believed up to here: it has sent nothing yet.
+const MAX_ANNOUNCED: usize = 512 << 10;
+
 /// The bytes of all bodies that are being received or decoded, and their bound.
 #[derive(Clone, Debug)]
 pub struct Memory {
@@ -125,7 +128,9 @@ pub async fn receive(
     let deadline = Instant::now() + bounds.total;
     let mut body = std::pin::pin!(body);
     let mut held = memory.hold();
-    let mut bytes = BytesMut::new();
+    // Room for what was announced, but no more than has to be believed.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(0);
+    let mut bytes = BytesMut::with_capacity(announced.min(MAX_ANNOUNCED));
     loop {
         let by = deadline.min(Instant::now() + bounds.idle);
         let frame = match tokio::time::timeout_at(by, body.frame()).await.map_err(|_| slow())? {

@@ -163,8 +163,12 @@ pub struct SharedBatch {
 impl SharedBatch {
     /// Seals `batch`, whose first record has the position `first`.
     pub(crate) fn new(first: u64, batch: Batch, gauge: ViewGauge) -> Self {
-        let record_bytes = batch.events.iter().map(Record::bytes).sum::<usize>()
-            + batch.operations.iter().map(Record::bytes).sum::<usize>();
+        let record_bytes = batch.bytes();
+        Self::weighed(first, batch, record_bytes, gauge)
+    }
+
+    /// The same where it is known what the records occupy: weighing them means to look at every one.
+    pub(crate) fn weighed(first: u64, batch: Batch, record_bytes: usize, gauge: ViewGauge) -> Self {
         Self {
             first,
             events: Shelf::new(batch.events),
