@@ -24,7 +24,7 @@ pub use filter::Filter;
 
 use crate::config::DeliveryConfig;
 use crate::journal::{Books, Cursor, DropReason, Journal, Overflow, Start};
-use crate::publisher::{Context, Factory, Publisher, StatusSource};
+use crate::publisher::{Context, Factory, PublishError, Publisher, StallSource, StatusSource};
 use crate::record::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -99,6 +99,7 @@ struct Live {
     last_error: Option<String>,
     last_delivery: Option<Timestamp>,
     detail: Option<StatusSource>,
+    stall: Option<StallSource>,
 }
 
 /// How a delivery stands.
@@ -275,7 +276,8 @@ impl Delivery {
 
     /// How it stands now.
     pub fn status(&self) -> PublisherStatus {
-        let live = self.shared.state.lock().clone();
+        let mut live = self.shared.state.lock().clone();
+        live.note_stall();
         PublisherStatus {
             label: self.label.clone(),
             kind: live.kind,
@@ -296,6 +298,19 @@ impl Delivery {
     }
 }
 
+impl Live {
+    /// A publisher that answers well may still not get what it took to its place: then that is how it stands.
+    fn note_stall(&mut self) {
+        let Some(stall) = self.stall.as_ref().filter(|_| self.state == State::Running) else { return };
+        let Some(stall) = attempt::ask(|| stall()).flatten() else { return };
+        let hold = matches!(stall.error, PublishError::Hold { .. });
+        self.state = if hold { State::Held } else { State::Retrying };
+        self.since = stall.since;
+        self.reason = Some(stall.error.to_string());
+        self.last_error = self.reason.clone();
+    }
+}
+
 impl Shared {
     fn new(kind: &Arc<str>) -> Self {
         Self {
@@ -311,6 +326,7 @@ impl Shared {
                 last_error: None,
                 last_delivery: None,
                 detail: None,
+                stall: None,
             }),
         }
     }
