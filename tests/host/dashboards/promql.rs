@@ -4,23 +4,24 @@ use super::documented;
 use super::grafana::{dashboard, panels, targets, variables};
 use super::recorded::{TEN, host, wave};
 use crate::support::servers::Metrics;
-use crate::support::{Api, Folder, PATIENCE, free_port, guest};
+use crate::support::{Api, Folder, PATIENCE, Running, free_port, guest};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Someone who asks a Prometheus what Grafana would ask it, with everything chosen that the variables offer.
-pub(super) struct Grafana {
+struct Grafana {
     url: String,
+    login: Option<(&'static str, &'static str)>,
     client: reqwest::Client,
     chosen: BTreeMap<String, String>,
 }
 
 impl Grafana {
-    /// Opens the dashboard over the Prometheus at `url`: fills its variables, each of which must find something.
-    pub(super) async fn open(url: &str, dashboard: &Value) -> Self {
-        let mut grafana =
-            Self { url: url.to_owned(), client: reqwest::Client::new(), chosen: BTreeMap::new() };
+    /// Opens the dashboard over a server: fills its variables, each of which must find something.
+    async fn open(server: &Metrics, dashboard: &Value) -> Self {
+        let (url, login) = (server.promql.api().url().to_owned(), server.login());
+        let mut grafana = Self { url, login, client: reqwest::Client::new(), chosen: BTreeMap::new() };
         for variable in variables(dashboard).iter().filter(|variable| variable["type"] == "query") {
             let name = variable["name"].as_str().unwrap();
             let query = grafana.filled(variable["query"]["query"].as_str().unwrap());
@@ -53,14 +54,19 @@ impl Grafana {
 
     async fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
         let url = reqwest::Url::parse_with_params(&format!("{}{path}", self.url), parameters).unwrap();
-        let answer = self.client.get(url).send().await.unwrap();
+        let request = self.client.get(url);
+        let request = match self.login {
+            Some((user, password)) => request.basic_auth(user, Some(password)),
+            None => request,
+        };
+        let answer = request.send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{parameters:?}: {status}: {text}");
         serde_json::from_str::<Value>(&text).unwrap()["data"].take()
     }
 
     /// The series that a query of a panel finds now: their labels, and their newest value.
-    pub(super) async fn series(&self, target: &Value) -> Vec<(BTreeMap<String, String>, f64)> {
+    async fn series(&self, target: &Value) -> Vec<(BTreeMap<String, String>, f64)> {
         let expression = self.filled(target["expr"].as_str().unwrap());
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let (start, end) = ((now - 300).to_string(), (now + 1).to_string());
@@ -84,7 +90,7 @@ impl Grafana {
     }
 
     /// Fails unless every query finds data, and the data has what the panel shows of it.
-    pub(super) async fn all_find_data(&self, dashboard: &Value) {
+    async fn all_find_data(&self, dashboard: &Value) {
         for (panel, target) in targets(dashboard) {
             let (title, expression) = (&panel["title"], &target["expr"]);
             let found = self.series(target).await;
@@ -110,7 +116,7 @@ impl Grafana {
     }
 
     /// What the panel `title` shows, by the value of `label`.
-    pub(super) async fn shown(&self, dashboard: &Value, title: &str, label: &str) -> BTreeMap<String, f64> {
+    async fn shown(&self, dashboard: &Value, title: &str, label: &str) -> BTreeMap<String, f64> {
         let panel = panels(dashboard).into_iter().find(|panel| panel["title"] == title).unwrap();
         let series = self.series(&panel["targets"][0]).await.into_iter();
         series.map(|(labels, value)| (labels.get(label).cloned().unwrap_or_default(), value)).collect()
@@ -129,20 +135,9 @@ fn keys(panel: &Value) -> impl Iterator<Item = &str> {
         .filter(|column| !column.starts_with("Value #"))
 }
 
-/// A Prometheus that scrapes that port every second, under the job `pressroom`.
-async fn scraping(port: u16) -> Option<Metrics> {
-    Metrics::prometheus(&format!(
-        "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: pressroom\n    static_configs:\n      \
-         - targets: [\"127.0.0.1:{port}\"]\n"
-    ))
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_query_finds_data_in_a_prometheus_that_scraped_a_host() {
-    let (_folder, running, scrape) = host().await;
-    let Some(prometheus) = scraping(scrape).await else { return };
-    // In waves, each of which a scrape has seen before the next: rates are of what rises.
+/// Records in waves, each of which the server has before the next comes, for rates are of what rises; and then asks all
+/// that the dashboard asks.
+async fn every_query_finds_data(prometheus: &Metrics, running: Running) {
     for waves in 1..=4 {
         running.api.post(&wave(20)).await;
         let counted = BTreeMap::from([(String::new(), (waves * 20 * TEN) as f64)]);
@@ -156,7 +151,7 @@ async fn every_query_finds_data_in_a_prometheus_that_scraped_a_host() {
     }
 
     let dashboard = dashboard();
-    let grafana = Grafana::open(prometheus.promql.api().url(), &dashboard).await;
+    let grafana = Grafana::open(prometheus, &dashboard).await;
     grafana.all_find_data(&dashboard).await;
 
     let states = grafana.shown(&dashboard, "State of publishers", "publisher").await;
@@ -166,9 +161,9 @@ async fn every_query_finds_data_in_a_prometheus_that_scraped_a_host() {
     let down = grafana.shown(&dashboard, "Publishers not at work", "").await;
     assert_eq!(down[""], 3.0);
     // One of seven events failed, one of three network operations; 7 of 7 events were tried 6 times again.
-    for (title, wanted) in
-        [("Failed events", 1.0 / 7.0), ("Failed operations", 1.0 / 3.0), ("Retries an event", 6.0 / 7.0)]
-    {
+    let ratios =
+        [("Failed events", 1.0 / 7.0), ("Failed operations", 1.0 / 3.0), ("Retries an event", 6.0 / 7.0)];
+    for (title, wanted) in ratios {
         let shown = grafana.shown(&dashboard, title, "").await[""];
         assert!((shown - wanted).abs() < 1e-3, "{title}: {shown}, not {wanted}");
     }
@@ -179,6 +174,31 @@ async fn every_query_finds_data_in_a_prometheus_that_scraped_a_host() {
     assert!(lost["picky"] > 0.0 && lost.len() == 1, "{lost:?}");
     // Two of them will not deliver, however long they have.
     assert!(running.host.shutdown(Duration::from_millis(100)).await.balanced());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_finds_data_in_a_prometheus_that_scraped_a_host() {
+    let scrape = free_port();
+    let scrapes = format!(
+        "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: pressroom\n    static_configs:\n      \
+         - targets: [\"127.0.0.1:{scrape}\"]\n"
+    );
+    let Some(prometheus) = Metrics::prometheus(&scrapes).await else { return };
+    let metrics = format!("type = \"prometheus\"\nlisten = \"127.0.0.1:{scrape}\"\n");
+    let (_folder, running) = host(&metrics).await;
+    every_query_finds_data(&prometheus, running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_finds_data_in_a_prometheus_that_a_host_pushed_to() {
+    let Some(prometheus) = Metrics::receiver().await else { return };
+    let (user, password) = prometheus.login().unwrap();
+    let (_folder, running) = host(&format!(
+        "type = \"grafana-cloud\"\nurl = \"{}\"\nuser = \"{user}\"\napi_key = \"{password}\"\npush_interval = \"1s\"\n",
+        prometheus.write_url()
+    ))
+    .await;
+    every_query_finds_data(&prometheus, running).await;
 }
 
 /// The metrics that a scrape has, with their labels, but for those of a histogram's buckets.

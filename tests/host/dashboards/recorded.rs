@@ -1,7 +1,7 @@
 //! What the dashboards are to show: events that completed, failed, were cancelled and tried again, network operations with
 //! and without errors, and publishers and plugins that are well and that are not.
 
-use crate::support::{Folder, Running, free_port, guest};
+use crate::support::{Folder, Running, guest};
 use pressroom::host::Host;
 use pressroom::publisher::{Fate, PublishError, PublishResult, Publisher, Unpublished};
 use pressroom::record::{EventBatch, NetworkBatch, Timestamp};
@@ -33,11 +33,10 @@ fn first_row_rejected() -> PublishResult {
     Ok(vec![Unpublished { row: 0, fate: Fate::Reject { reason: "no such index".to_owned() } }])
 }
 
-/// A host that publishes to a scrape, on the port given, beside publishers and plugins that do and do not do their work.
-pub(super) async fn host() -> (Folder, Running, u16) {
-    let scrape = free_port();
+/// A host with the publisher `metrics` as configured, beside publishers and plugins that do and do not do their work.
+pub(super) async fn host(metrics: &str) -> (Folder, Running) {
     let folder = Folder::new(&format!(
-        "[publishers.metrics]\ntype = \"prometheus\"\nlisten = \"127.0.0.1:{scrape}\"\nmax_series = 10\n\
+        "[publishers.metrics]\nmax_series = 10\n{metrics}\
          [publishers.broken]\ntype = \"wasm\"\nplugin = \"hostile\"\nconfig = {{ do = \"trap\" }}\n\
          retry = {{ max = \"1s\" }}\n"
     ));
@@ -48,7 +47,7 @@ pub(super) async fn host() -> (Folder, Running, u16) {
         .publisher("down", || Always(retried))
         .publisher("picky", || Always(first_row_rejected));
     let running = folder.start_with(builder).await;
-    (folder, running, scrape)
+    (folder, running)
 }
 
 /// Of ten records seven are events; of these four completed, one failed, one was cancelled, one is slow.
