@@ -7,6 +7,7 @@
 mod support;
 
 mod cli;
+mod dashboards;
 mod demo;
 mod embed;
 mod hostile;
