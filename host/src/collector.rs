@@ -99,6 +99,9 @@ pub struct CollectorCounts {
     pub pending_operations: usize,
 }
 
+/// How long an ingest waits at most before it takes more; then the journal's overflow decides.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// A lane that has so many finished records wakes the collector.
 const WAKE_AT: usize = 512;
 
@@ -139,6 +142,12 @@ impl Collector {
         self.0.journal.append(batch)?;
         self.wake_if_asleep();
         Ok(())
+    }
+
+    /// Waits a moment where publishers that keep up are some way behind: what an ingest does before it takes more. See
+    /// [`Journal::unpressed`].
+    pub async fn unpressed(&self) {
+        self.0.journal.unpressed(PATIENCE).await;
     }
 
     /// Whether `records` that recorders finish now would be kept: what an ingest asks before it follows messages.

@@ -24,11 +24,12 @@ pub use filter::Filter;
 
 use crate::config::DeliveryConfig;
 use crate::journal::{Books, Cursor, DropReason, Journal, Overflow, Start};
-use crate::publisher::{Context, Factory, Publisher, StatusSource};
+use crate::publisher::{Context, Factory, PublishError, Publisher, StallSource, StatusSource};
 use crate::record::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -93,10 +94,12 @@ struct Live {
     since: Timestamp,
     attempts: u64,
     failed_attempts: u64,
+    attempt_time: Duration,
     misreported_rows: u64,
     last_error: Option<String>,
     last_delivery: Option<Timestamp>,
     detail: Option<StatusSource>,
+    stall: Option<StallSource>,
 }
 
 /// How a delivery stands.
@@ -119,6 +122,10 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Running, Self::Retrying, Self::Held, Self::Waiting, Self::Draining, Self::Failed];
+
     /// As it is written in reports and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -154,6 +161,10 @@ pub struct PublisherStatus {
     pub attempts: u64,
     /// Calls that failed, wholly or for some rows.
     pub failed_attempts: u64,
+    /// How long all calls took together.
+    pub attempt_seconds: f64,
+    /// How long the oldest of the backlog has been waiting; 0 where there is none.
+    pub backlog_age_seconds: f64,
     /// Rows that it reported and that do not exist, or that it reported twice.
     pub misreported_rows: u64,
     /// The last error, even if it has passed.
@@ -182,6 +193,8 @@ impl PublisherStatus {
             books: Books::default(),
             attempts: 0,
             failed_attempts: 0,
+            attempt_seconds: 0.0,
+            backlog_age_seconds: 0.0,
             misreported_rows: 0,
             last_error: Some(reason),
             update_failed: None,
@@ -263,7 +276,8 @@ impl Delivery {
 
     /// How it stands now.
     pub fn status(&self) -> PublisherStatus {
-        let live = self.shared.state.lock().clone();
+        let mut live = self.shared.state.lock().clone();
+        live.note_stall();
         PublisherStatus {
             label: self.label.clone(),
             kind: live.kind,
@@ -273,12 +287,27 @@ impl Delivery {
             books: self.cursor.books(),
             attempts: live.attempts,
             failed_attempts: live.failed_attempts,
+            attempt_seconds: live.attempt_time.as_secs_f64(),
+            backlog_age_seconds: self.cursor.behind().as_secs_f64(),
             misreported_rows: live.misreported_rows,
             last_error: live.last_error,
             update_failed: None,
             last_delivery: live.last_delivery,
             detail: live.detail.and_then(|detail| attempt::ask(|| detail())),
         }
+    }
+}
+
+impl Live {
+    /// A publisher that answers well may still not get what it took to its place: then that is how it stands.
+    fn note_stall(&mut self) {
+        let Some(stall) = self.stall.as_ref().filter(|_| self.state == State::Running) else { return };
+        let Some(stall) = attempt::ask(|| stall()).flatten() else { return };
+        let hold = matches!(stall.error, PublishError::Hold { .. });
+        self.state = if hold { State::Held } else { State::Retrying };
+        self.since = stall.since;
+        self.reason = Some(stall.error.to_string());
+        self.last_error = self.reason.clone();
     }
 }
 
@@ -292,10 +321,12 @@ impl Shared {
                 since: Timestamp::now(),
                 attempts: 0,
                 failed_attempts: 0,
+                attempt_time: Duration::ZERO,
                 misreported_rows: 0,
                 last_error: None,
                 last_delivery: None,
                 detail: None,
+                stall: None,
             }),
         }
     }

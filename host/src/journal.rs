@@ -11,17 +11,20 @@
 
 mod books;
 mod memory;
+mod pace;
 #[cfg(test)]
 mod tests;
 
 pub use books::{Books, DropReason, Dropped, Settled};
 
-use crate::record::{Batch, Record, SharedBatch, ViewGauge};
+use crate::record::{Batch, SharedBatch, ViewGauge};
 use memory::Memory;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-use tokio::sync::watch;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// The journal's bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,9 +90,14 @@ struct Inner {
     order: Mutex<()>,
     memory: Mutex<Memory>,
     sealed: watch::Sender<u64>,
+    /// Told whenever a cursor has moved on.
+    moved_on: Notify,
     gauge: ViewGauge,
     observer: Observer,
 }
+
+/// A publisher that is so much of the journal behind, counted in records without their views, is given a moment.
+const PRESSING_PART: usize = 32;
 
 /// Is shown every sealed batch, once: how reports come by their history.
 pub type Observer = Box<dyn Fn(&Arc<SharedBatch>) + Send + Sync>;
@@ -114,6 +122,7 @@ impl Journal {
             memory: Mutex::new(Memory::new(settings.clone(), gauge.clone())),
             settings,
             sealed: watch::Sender::new(0),
+            moved_on: Notify::new(),
             gauge,
             observer,
         }))
@@ -126,8 +135,7 @@ impl Journal {
     /// Nothing was appended and the batch is as it was: the journal is full and has to wait for a publisher, or it is
     /// closed.
     pub fn append(&self, batch: &mut Batch) -> Result<(), Refused> {
-        let bytes = batch.events.iter().map(Record::bytes).sum::<usize>()
-            + batch.operations.iter().map(Record::bytes).sum::<usize>();
+        let bytes = batch.bytes();
         let _order = self.0.order.lock();
         let (sealed, end, overflowed) = {
             let mut memory = self.0.memory.lock();
@@ -168,9 +176,34 @@ impl Journal {
         self.0.memory.lock().would_take(records)
     }
 
+    /// Returns when an append would press nobody, or after `patience`. A publisher that is at work and keeps up, but is
+    /// some way behind, is given a moment: whoever sends as fast as the answers come would otherwise fill the journal
+    /// against it, and overflow would take records from a publisher with which nothing is wrong. Nobody waits for one
+    /// that is down or slow.
+    pub async fn unpressed(&self, patience: Duration) {
+        let max_bytes = self.0.settings.max_bytes / PRESSING_PART;
+        let deadline = Instant::now() + patience;
+        loop {
+            let moved_on = self.0.moved_on.notified();
+            let mut moved_on = std::pin::pin!(moved_on);
+            // Registered before the look, so that no move between the two is missed.
+            moved_on.as_mut().enable();
+            if !self.0.memory.lock().is_pressed(max_bytes, Instant::now()) {
+                return;
+            }
+            // Looked at anew every now and then: a publisher that has stopped says nothing.
+            let look = deadline.min(Instant::now() + Duration::from_millis(250));
+            let _ = tokio::time::timeout_at(look, moved_on).await;
+            if Instant::now() >= deadline {
+                return;
+            }
+        }
+    }
+
     /// Refuses every append from here on.
     pub fn close(&self) {
         self.0.memory.lock().close();
+        self.0.moved_on.notify_waiters();
     }
 
     /// A new cursor for the publisher `label`.
@@ -248,6 +281,7 @@ impl Cursor {
     /// Everything that was read is settled: the journal may forget it as far as this cursor goes.
     pub fn acknowledge(&self) {
         self.journal.0.memory.lock().acknowledge(self.id);
+        self.journal.0.moved_on.notify_waiters();
     }
 
     /// Whether the publisher is at work. One that fails or waits does not keep views alive.
@@ -276,6 +310,11 @@ impl Cursor {
     pub fn books(&self) -> Books {
         let memory = self.journal.0.memory.lock();
         memory.books(self.id).or_else(|| self.ended.get().copied()).unwrap_or_default()
+    }
+
+    /// How long the oldest batch that is not acknowledged has been waiting; nothing where all of them are.
+    pub fn behind(&self) -> Duration {
+        self.journal.0.memory.lock().behind(self.id)
     }
 
     /// Ends the cursor: its backlog is dropped for `reason`. Returns the final books; if it had ended, those of then.

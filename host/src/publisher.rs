@@ -4,7 +4,7 @@
 //! no publisher's type. The plugin contract (`wit/0.1/publisher.wit`) mirrors this one, case by case.
 
 use crate::config::Secrets;
-use crate::record::{EventBatch, NetworkBatch};
+use crate::record::{EventBatch, NetworkBatch, Status, Timestamp};
 use futures_util::future::BoxFuture;
 use std::any::Any;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use std::time::Duration;
 /// # Order of calls
 ///
 /// `open` once, before anything else. Then `publish_*` and `flush` in any order, never two at once: one task owns
-/// the publisher. `flush` comes at the configured interval and before the publisher is retired; after that it is
-/// dropped.
+/// the publisher. `flush` comes at the configured interval and before the publisher is retired. Then either a
+/// successor's `open` is called with it, or, where none takes its place, `close`; after that it is dropped.
 ///
 /// A call that runs past the publisher's `timeout` is given up by dropping its future, and the batch counts as
 /// [`PublishError::Retry`]: what is half done must be undone, or completed, by the next call. A panic costs the
@@ -61,15 +61,45 @@ pub trait Publisher: Any + Send {
         Ok(())
     }
 
+    /// Ends for good what a successor would have gone on with: the label goes, or the host shuts down. Called once,
+    /// after the last `flush`, and given up at the publisher's `timeout` or the drain's deadline, whichever is first;
+    /// not called where that deadline has passed before, nor after a panic, nor while a plugin's file is missing.
+    ///
+    /// # Errors
+    ///
+    /// What was to be said at the end could not be said. Nobody asks again.
+    async fn close(&mut self) -> Result<(), PublishError> {
+        Ok(())
+    }
+
     /// What reports show of this publisher beyond its books, if anything. Asked once, after `open`; the function is
     /// called from other tasks at any time.
     fn status(&self) -> Option<StatusSource> {
+        None
+    }
+
+    /// For a publisher that answers before what it took has reached its place: what keeps it from there. Asked as
+    /// [`Publisher::status`] is. While the function says something, reports show the publisher as held or retrying
+    /// although every call of it is answered well.
+    fn stall(&self) -> Option<StallSource> {
         None
     }
 }
 
 /// Answers with a publisher's own state, as a JSON object.
 pub type StatusSource = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+/// Answers with what keeps a publisher from its place, if anything does.
+pub type StallSource = Arc<dyn Fn() -> Option<Stall> + Send + Sync>;
+
+/// What keeps a publisher from its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// Why, and whether somebody must mend something.
+    pub error: PublishError,
+    /// Since when.
+    pub since: Timestamp,
+}
 
 /// What became of a batch that was published: the rows that were left out.
 pub type PublishResult = Result<Vec<Unpublished>, PublishError>;
@@ -192,6 +222,9 @@ pub trait PublisherType: Publisher + Sized {
     const TYPE: &'static str;
     /// Its own keys; unknown ones are refused (`#[serde(deny_unknown_fields)]`).
     type Config: serde::de::DeserializeOwned + Clone + Send + Sync + 'static;
+    /// The records that reach one whose section has no `only`: those that ended so. Empty: all. (`only = {}` says all in
+    /// so many words.)
+    const ONLY: &'static [Status] = &[];
 
     /// How much one call should take where the section does not say (`batch.max_records`, `batch.max_bytes`): for a
     /// type that is worth more, or less, at once than the default of all. Each key counts for itself, and what the

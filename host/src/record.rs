@@ -227,6 +227,12 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The memory that its records occupy, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.events.iter().map(Record::bytes).sum::<usize>()
+            + self.operations.iter().map(Record::bytes).sum::<usize>()
+    }
 }
 
 impl FromIterator<EventMetrics> for Batch {

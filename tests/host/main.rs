@@ -7,14 +7,17 @@
 mod support;
 
 mod cli;
+mod dashboards;
 mod demo;
 mod embed;
 mod hostile;
+mod loki;
 mod otel;
 mod outage;
 mod overflow;
 mod plugins;
 mod prometheus;
 mod reload;
+mod remote_write;
 mod servers;
 mod shutdown;

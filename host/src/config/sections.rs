@@ -37,6 +37,8 @@ pub struct RecorderConfig {
 pub struct ReportsConfig {
     /// Records in the history.
     pub max_records: usize,
+    /// What they occupy.
+    pub max_bytes: ByteSize,
     /// The age of the oldest.
     #[serde(deserialize_with = "units::duration")]
     pub max_age: Duration,
@@ -122,6 +124,7 @@ impl Default for ReportsConfig {
     fn default() -> Self {
         Self {
             max_records: 100_000,
+            max_bytes: ByteSize::mib(8),
             max_age: Duration::from_secs(60 * 60),
             slow_threshold: Duration::from_secs(1),
             max_names: 10_000,

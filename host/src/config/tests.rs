@@ -85,6 +85,7 @@ max_pending = 100_000
 max_buffered = 65_536
 [reports]
 max_records = 100_000
+max_bytes = "8MiB"
 max_age = "1h"
 slow_threshold = "1s"
 max_names = 10_000
@@ -151,7 +152,7 @@ fn the_example_is_read_in_its_order() {
     assert_eq!(only.min_duration, Some(Duration::from_secs(2)));
     assert_eq!(only.attributes["region"], "eu");
     assert_eq!(only.attributes["zone"], "3");
-    assert_eq!((search.kind.as_str(), search.line), ("search", 32));
+    assert_eq!((search.kind.as_str(), search.line), ("search", 33));
 
     assert_eq!((archive.delivery.from, archive.delivery.overflow), (From::Oldest, Overflow::Block));
     assert_eq!(archive.delivery.only.as_ref().unwrap().status, [OnlyStatus::Cancelled]);
@@ -175,7 +176,7 @@ fn secrets_are_never_shown() {
     let problem = search.problem_at("url", "cannot reach https://s3same-open@search");
     assert_eq!(
         problem.to_string(),
-        "pressroom.toml:41:7: publishers.search.url: cannot reach https://[redacted]@search"
+        "pressroom.toml:42:7: publishers.search.url: cannot reach https://[redacted]@search"
     );
     for shown in [
         format!("{config:?}"),

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Only;
 use crate::config::units::ByteSize;
 use crate::journal::JournalSettings;
-use crate::publisher::{Fate, PublishError, PublishResult, Unpublished};
+use crate::publisher::{Fate, PublishError, PublishResult, Stall, Unpublished};
 use crate::record::{Batch, EventBatch, EventMetrics, NetworkBatch, NetworkMetrics, Status};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,6 +25,9 @@ struct Script {
     delivered: Vec<String>,
     built: usize,
     flushed: usize,
+    /// How often it had been flushed when it was closed.
+    closed: Option<usize>,
+    stall: Option<Stall>,
 }
 
 type Shared = Arc<Mutex<Script>>;
@@ -70,6 +73,18 @@ impl Publisher for Scripted {
     async fn flush(&mut self) -> Result<(), PublishError> {
         self.script.lock().flushed += 1;
         Ok(())
+    }
+
+    async fn close(&mut self) -> Result<(), PublishError> {
+        let mut script = self.script.lock();
+        let flushed = script.flushed;
+        assert_eq!(script.closed.replace(flushed), None, "closed once");
+        Err(PublishError::retry("nobody listened"))
+    }
+
+    fn stall(&self) -> Option<StallSource> {
+        let script = self.script.clone();
+        Some(Arc::new(move || script.lock().stall.clone()))
     }
 }
 
@@ -290,8 +305,11 @@ async fn a_call_that_hangs_is_given_up_and_one_that_panics_costs_its_publisher()
     let bench = Bench::new(config, [Answer::Never, Answer::Panic]);
     bench.record(&["1"]);
     bench.until(|_| bench.delivery.status().state == State::Retrying).await;
-    assert_eq!(bench.delivery.status().reason.as_deref(), Some("no answer within 3s"));
+    let status = bench.delivery.status();
+    assert_eq!(status.reason.as_deref(), Some("no answer within 3s"));
+    assert!(status.attempt_seconds >= 3.0 && status.backlog_age_seconds > 0.0, "{status:?}");
     assert_eq!(bench.settled().await.delivered, 1);
+    assert_eq!(bench.delivery.status().backlog_age_seconds, 0.0);
     assert!(bench.waits()[0] >= Duration::from_secs(3));
     assert_eq!(bench.delivery.status().last_error.unwrap(), "the publisher panicked: as the script says");
     assert_eq!(bench.script.lock().built, 1);
@@ -310,7 +328,11 @@ async fn a_drain_delivers_what_is_left_the_tail_included_and_nothing_later() {
     let (books, ()) = tokio::join!(drain, later);
     assert_eq!((books.accepted, books.delivered, books.dropped.total()), (2, 2, 0));
     assert!(books.balance());
-    assert_eq!((bench.script.lock().flushed, bench.delivery.status().books), (1, books));
+    assert_eq!(bench.script.lock().flushed, 1);
+    assert_eq!(bench.delivery.status().books, books);
+    assert_eq!(bench.script.lock().closed, Some(1), "the last that it hears");
+    let last_error = bench.delivery.status().last_error;
+    assert_eq!(last_error.as_deref(), Some("could not close: nobody listened"));
     assert_eq!(bench.delivery.drain(Instant::now(), DropReason::Shutdown).await, books);
 }
 
@@ -333,6 +355,7 @@ async fn at_the_deadline_the_rest_is_dropped_even_in_the_middle_of_a_call() {
         assert_eq!((books.accepted, books.dropped.total()), (3, 3));
         let removed = if reason == DropReason::Removed { 3 } else { 0 };
         assert_eq!(books.dropped.removed, removed);
+        assert_eq!(bench.script.lock().closed, None, "there is no time for it");
     }
 }
 
@@ -355,6 +378,28 @@ async fn a_replacement_takes_over_at_once_and_a_failed_one_leaves_the_old() {
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(new.lock().delivered, ["1"]);
     assert_eq!(bench.script.lock().flushed, 2, "the old one is flushed before it goes");
+    assert_eq!(bench.script.lock().closed, None, "and goes on in its successor");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_takes_everything_and_gets_stuck_with_it_does_not_look_well() {
+    let bench = Bench::new(config(), []);
+    bench.record(&["1"]);
+    bench.settled().await;
+    assert_eq!(bench.delivery.status().state, State::Running);
+    for (error, state) in [
+        (PublishError::hold("a wrong password"), State::Held),
+        (PublishError::retry("away"), State::Retrying),
+    ] {
+        let since = Timestamp::from_nanos(7);
+        bench.script.lock().stall = Some(Stall { error: error.clone(), since });
+        let status = bench.delivery.status();
+        assert_eq!((status.state, status.since, status.books.delivered), (state, since, 1));
+        assert_eq!((&status.reason, &status.last_error), (&Some(error.to_string()), &status.reason));
+    }
+    bench.script.lock().stall = None;
+    let status = bench.delivery.status();
+    assert_eq!((status.state, status.reason, status.last_error), (State::Running, None, None));
 }
 
 #[tokio::test(start_paused = true)]

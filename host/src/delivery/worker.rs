@@ -9,7 +9,7 @@ use super::retry::Backoff;
 use super::window::{Published, Trouble, Window, judge, without_secrets};
 use super::{Command, DeadLetters, Drain, Plan, Shared, State};
 use crate::journal::{Books, Cursor, DropReason, Settled};
-use crate::publisher::Publisher;
+use crate::publisher::{PublishError, Publisher};
 use crate::record::{EventMetrics, NetworkMetrics, Record, Rows, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,6 +199,7 @@ impl Worker {
             return true;
         };
         let publish = async { R::publish(publisher, &rows).await };
+        let began = Instant::now();
         let called = call(publish, self.plan.config.timeout, &mut self.drain).await;
         let mut go_on = true;
         let answer = match called {
@@ -206,12 +207,12 @@ impl Worker {
             Called::TimedOut(after) => {
                 go_on = false;
                 let after = humantime::format_duration(after);
-                Err(crate::publisher::PublishError::retry(format!("no answer within {after}")))
+                Err(PublishError::retry(format!("no answer within {after}")))
             }
             Called::Panicked(text) => {
                 go_on = false;
                 discard(self.publisher.take());
-                Err(crate::publisher::PublishError::retry(format!("the publisher panicked: {text}")))
+                Err(PublishError::retry(format!("the publisher panicked: {text}")))
             }
             Called::GivenUp => {
                 *R::rows(&mut self.window) = rows;
@@ -222,6 +223,7 @@ impl Worker {
         let verdict = judge(&rows, without_secrets(answer, &self.plan.context.secrets));
         self.shared.update(|live| {
             live.attempts += 1;
+            live.attempt_time += began.elapsed();
             live.failed_attempts += u64::from(verdict.trouble.is_some() || !verdict.rejected.is_empty());
             live.misreported_rows += verdict.misreported;
         });
@@ -326,19 +328,33 @@ impl Worker {
     async fn flush(&mut self) {
         self.flush_at = Instant::now() + self.plan.config.flush_interval;
         let Some(publisher) = self.publisher.as_deref_mut() else { return };
-        let error =
-            match call(async { publisher.flush().await }, self.plan.config.timeout, &mut self.drain).await {
-                Called::Answered(Ok(())) | Called::GivenUp => return,
-                Called::Answered(Err(error)) => error.to_string(),
-                Called::TimedOut(after) => format!("no answer within {}", humantime::format_duration(after)),
-                Called::Panicked(text) => {
-                    discard(self.publisher.take());
-                    format!("the publisher panicked: {text}")
-                }
-            };
+        let called = call(async { publisher.flush().await }, self.plan.config.timeout, &mut self.drain).await;
+        self.note_called(called, "flush");
+    }
+
+    /// Has the publisher say its last words: nobody takes its place.
+    async fn close(&mut self) {
+        let late = self.past_deadline();
+        let Some(publisher) = self.publisher.as_deref_mut().filter(|_| !late) else { return };
+        let called = call(async { publisher.close().await }, self.plan.config.timeout, &mut self.drain).await;
+        self.note_called(called, "close");
+    }
+
+    /// Says what became of a call that publishes nothing, unless it went well.
+    fn note_called(&mut self, called: Called<Result<(), PublishError>>, what: &str) {
+        let error = match called {
+            Called::Answered(Ok(())) => return,
+            Called::Answered(Err(error)) => error.to_string(),
+            Called::TimedOut(after) => format!("no answer within {}", humantime::format_duration(after)),
+            Called::GivenUp => "given up at the deadline".to_owned(),
+            Called::Panicked(text) => {
+                discard(self.publisher.take());
+                format!("the publisher panicked: {text}")
+            }
+        };
         let error = self.plan.context.secrets.redact(&error);
-        tracing::warn!(publisher = %self.label, "could not flush: {error}");
-        self.shared.update(|live| live.last_error = Some(format!("could not flush: {error}")));
+        tracing::warn!(publisher = %self.label, "could not {what}: {error}");
+        self.shared.update(|live| live.last_error = Some(format!("could not {what}: {error}")));
     }
 
     /// Builds and opens a publisher in the place of one that panicked.
@@ -416,10 +432,11 @@ impl Worker {
 
     fn adopt(&mut self, publisher: Box<dyn Publisher>) {
         let detail = ask(|| publisher.status()).flatten();
+        let stall = ask(|| publisher.stall()).flatten();
         discard(self.publisher.replace(publisher));
         self.suspended = false;
         self.flush_at = Instant::now() + self.plan.config.flush_interval;
-        self.shared.update(|live| live.detail = detail);
+        self.shared.update(|live| (live.detail, live.stall) = (detail, stall));
         if self.window.is_empty() {
             self.cursor.set_active(true);
             self.shared.set(State::Running, None);
@@ -431,12 +448,13 @@ impl Worker {
         self.suspended = true;
         self.window.pause();
         self.cursor.set_active(false);
-        self.shared.update(|live| live.detail = None);
+        self.shared.update(|live| (live.detail, live.stall) = (None, None));
         self.shared.set(State::Waiting, Some(reason));
     }
 
     async fn end(mut self, reason: DropReason) -> Books {
         self.flush().await;
+        self.close().await;
         discard(self.publisher.take());
         let books = self.cursor.retire(reason);
         if books.dropped.removed + books.dropped.shutdown > 0 {

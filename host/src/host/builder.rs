@@ -322,6 +322,7 @@ fn report_settings(config: &Config) -> ReportSettings {
     let reports = &config.reports;
     ReportSettings {
         max_records: reports.max_records,
+        max_bytes: reports.max_bytes.as_usize(),
         max_age: reports.max_age,
         slow_threshold: reports.slow_threshold,
         max_names: reports.max_names,

@@ -3,10 +3,11 @@
 //! Invariant: the one place that knows every type. A native type joins with one line, in [`Catalog::new`].
 
 use crate::config::units::ByteSize;
-use crate::config::{Config, Problems, PublisherSection};
+use crate::config::{Config, Only, OnlyStatus, Problems, PublisherSection};
 use crate::delivery::Filter;
 use crate::publisher::{BatchSize, Factory, Publisher, PublisherType};
 use crate::publishers;
+use crate::record::Status;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,10 +31,11 @@ pub(super) struct Entry {
     pub(super) filters: Vec<Filter>,
 }
 
-/// A native type: how its section is read, and how much it wants at once.
+/// A native type: how its section is read; which records reach it, and how many at once, where that says nothing of it.
 #[derive(Clone, Copy)]
 struct Native {
     read: fn(&PublisherSection, &mut Problems) -> Option<Factory>,
+    only: &'static [Status],
     batch: Option<BatchSize>,
 }
 
@@ -73,6 +75,10 @@ impl Catalog {
         #[cfg(feature = "elasticsearch")]
         catalog.add::<publishers::ElasticsearchPublisher>();
         catalog.add::<publishers::FilePublisher>();
+        #[cfg(feature = "grafana-cloud")]
+        catalog.add::<publishers::GrafanaCloudPublisher>();
+        #[cfg(feature = "grafana-cloud")]
+        catalog.add::<publishers::LokiPublisher>();
         catalog.add::<publishers::StdoutPublisher>();
         #[cfg(feature = "prometheus")]
         catalog.add::<publishers::PrometheusPublisher>();
@@ -80,7 +86,8 @@ impl Catalog {
     }
 
     fn add<P: PublisherType>(&mut self) {
-        self.types.insert(P::TYPE, Native { read: read_native::<P>, batch: P::batch() });
+        let native = Native { read: read_native::<P>, only: P::ONLY, batch: P::batch() };
+        self.types.insert(P::TYPE, native);
     }
 
     /// What the configuration's publishers become, with everything that is wrong with their own keys.
@@ -105,19 +112,31 @@ impl Catalog {
                     }
                 },
             };
+            let section = self.completed(section);
             let filters = section.delivery.only.clone().map(Filter::new).into_iter().collect();
-            entries.extend(source.map(|source| Entry { section: self.sized(section), source, filters }));
+            entries.extend(source.map(|source| Entry { section, source, filters }));
         }
         expand(config, &composites, &mut entries, problems);
         self.add_unnamed(&mut entries);
         entries
     }
 
-    /// The section with its type's own size of a batch, where it does not say another one.
-    fn sized(&self, section: &PublisherSection) -> PublisherSection {
-        let mut sized = section.clone();
-        if let Some(own) = self.types.get(section.kind.as_str()).and_then(|native| native.batch) {
-            let batch = &mut sized.delivery.batch;
+    /// The section with what its type says where it does not itself.
+    fn completed(&self, section: &PublisherSection) -> PublisherSection {
+        let mut section = section.clone();
+        let Some(native) = self.types.get(section.kind.as_str()) else { return section };
+        if !native.only.is_empty() {
+            let status = native.only.iter().filter_map(|status| match status {
+                Status::Completed => Some(OnlyStatus::Completed),
+                Status::Failed => Some(OnlyStatus::Failed),
+                Status::Cancelled => Some(OnlyStatus::Cancelled),
+                Status::Pending => None,
+            });
+            let only = || Only { status: status.collect(), ..Only::default() };
+            section.delivery.only.get_or_insert_with(only);
+        }
+        if let Some(own) = native.batch {
+            let batch = &mut section.delivery.batch;
             if !section.settings.says("batch.max_records") {
                 batch.max_records = own.records;
             }
@@ -125,7 +144,7 @@ impl Catalog {
                 batch.max_bytes = ByteSize(own.bytes);
             }
         }
-        sized
+        section
     }
 
     /// A publisher of the program needs no section.

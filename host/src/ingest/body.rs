@@ -50,6 +50,9 @@ impl Refusal {
     }
 }
 
+/// What a client says of its body's length is believed up to here: it has sent nothing yet.
+const MAX_ANNOUNCED: usize = 512 << 10;
+
 /// The bytes of all bodies that are being received or decoded, and their bound.
 #[derive(Clone, Debug)]
 pub struct Memory {
@@ -125,7 +128,9 @@ pub async fn receive(
     let deadline = Instant::now() + bounds.total;
     let mut body = std::pin::pin!(body);
     let mut held = memory.hold();
-    let mut bytes = BytesMut::new();
+    // Room for what was announced, but no more than has to be believed.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(0);
+    let mut bytes = BytesMut::with_capacity(announced.min(MAX_ANNOUNCED));
     loop {
         let by = deadline.min(Instant::now() + bounds.idle);
         let frame = match tokio::time::timeout_at(by, body.frame()).await.map_err(|_| slow())? {
@@ -164,9 +169,10 @@ fn gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
 }
 
 impl Received {
-    /// Whether it takes long enough to decode that other requests would notice.
+    /// Whether it takes long enough to decode, some milliseconds, that other requests would notice. (To hand the rest to
+    /// other threads costs more than it is worth, and memory: each thread keeps some of what it has freed.)
     pub fn is_large(&self) -> bool {
-        self.bytes.len() > if self.gzip { 16 << 10 } else { 256 << 10 }
+        self.bytes.len() > if self.gzip { 64 << 10 } else { 1 << 20 }
     }
 
     /// Hands the decompressed body to `decode`.

@@ -3,14 +3,17 @@
 //! Invariant: a span that cannot be read costs itself, an attribute that cannot be read costs itself; both are counted
 //! and named in the answer. Only what holds them (the request, a resource's or a scope's list) refuses a request.
 
+mod given;
 mod json;
 mod mapping;
 mod protobuf;
 
-use super::{MAX_ATTRIBUTES, MAX_KEY, MAX_RECORDS, MAX_VALUE, Unreadable, cut};
-use crate::record::{Attributes, Batch, EventMetrics, NetworkMetrics, Value};
+use super::{MAX_RECORDS, Unreadable, cut};
+use crate::record::{Batch, EventMetrics, NetworkMetrics};
+use given::Given;
 use mapping::Resource;
 use prost::Message;
+use std::borrow::Cow;
 
 /// How a request is written; its answer is written alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Decoded {
     /// What was left out.
     pub omitted: Omitted,
     seen: usize,
+    /// How many attributes the last record has: the next one is likely to be like it.
+    attributes: usize,
 }
 
 /// What was left out of a request.
@@ -75,67 +80,21 @@ impl Omitted {
     }
 }
 
-/// A span as it was sent, in whichever encoding.
+/// A span as it was sent, in whichever encoding; what can be is borrowed from the request.
 #[derive(Debug, Default)]
-struct Span {
-    trace_id: Vec<u8>,
-    span_id: Vec<u8>,
-    parent_span_id: Vec<u8>,
-    name: String,
+struct Span<'a> {
+    trace_id: Cow<'a, [u8]>,
+    span_id: Cow<'a, [u8]>,
+    parent_span_id: Cow<'a, [u8]>,
+    name: Cow<'a, str>,
     kind: u64,
     start: u64,
     end: u64,
     attributes: Given,
     status: u64,
-    message: String,
+    message: Cow<'a, str>,
     /// The attributes of the last event that tells an exception.
-    exception: Attributes,
-}
-
-/// Attributes as they were sent, those that could be read, and how many could not.
-#[derive(Debug, Default)]
-struct Given {
-    known: Attributes,
-    /// How many the sender itself had dropped.
-    dropped: u64,
-    unreadable: Vec<String>,
-    omitted: usize,
-}
-
-impl Given {
-    /// Keeps one, or counts it.
-    fn add(&mut self, read: Result<Option<(String, Value)>, String>) {
-        let reason = match read {
-            Ok(Some((key, value))) => match self.keep(key, value) {
-                Ok(()) => return,
-                Err(reason) => reason,
-            },
-            Ok(None) => return,
-            Err(reason) => reason,
-        };
-        self.omitted += 1;
-        if self.unreadable.len() < MAX_REASONS {
-            self.unreadable.push(reason);
-        }
-    }
-
-    fn keep(&mut self, key: String, value: Value) -> Result<(), String> {
-        if key.is_empty() || key.len() > MAX_KEY {
-            return Err(format!("attribute {:?}: a key has 1 to {MAX_KEY} bytes", cut(&key, 64)));
-        }
-        if self.known.len() >= MAX_ATTRIBUTES && self.known.get(&key).is_none() {
-            return Err(format!("attribute {key:?}: more than {MAX_ATTRIBUTES} attributes"));
-        }
-        let value = match value {
-            Value::Text(text) if text.len() > MAX_VALUE => Value::from(cut(&text, MAX_VALUE)),
-            Value::Json(json) if json.len() > MAX_VALUE => {
-                return Err(format!("attribute {key:?}: longer than {MAX_VALUE} bytes"));
-            }
-            value => value,
-        };
-        self.known.insert(key, value);
-        Ok(())
-    }
+    exception: Given,
 }
 
 enum Record {
@@ -150,26 +109,37 @@ impl Decoded {
         if self.seen > MAX_RECORDS { Err(Unreadable::TooMany) } else { Ok(()) }
     }
 
-    fn add(&mut self, span: Result<Span, String>, resource: &Resource) {
+    /// A span of `resource` before anything of it is known, with what it has from there.
+    fn begin<'a>(&self, resource: &Resource) -> Span<'a> {
+        Span { attributes: resource.handed_down(self.attributes), ..Span::default() }
+    }
+
+    fn add(&mut self, span: Result<Span<'_>, String>, resource: &Resource) {
         let mut span = match span {
             Ok(span) => span,
             Err(reason) => return self.omitted.span(|| format!("a span is not readable: {reason}")),
         };
-        let name = if self.omitted.reasons.len() < MAX_REASONS {
-            cut(&span.name, 64).to_owned()
-        } else {
-            String::new()
-        };
+        let name = std::mem::take(&mut span.name);
         let (omitted, unreadable) =
             (span.attributes.omitted, std::mem::take(&mut span.attributes.unreadable));
-        match mapping::record(span, resource) {
-            Ok(Record::Event(event)) => self.batch.events.push(event),
-            Ok(Record::Operation(operation)) => self.batch.operations.push(operation),
-            Err(reason) => return self.omitted.span(|| format!("span {name:?} {reason}")),
-        }
+        let taken = match mapping::record(span, &name, resource) {
+            Ok(Record::Event(event)) => {
+                let attributes = event.attributes.len();
+                self.batch.events.push(event);
+                attributes
+            }
+            Ok(Record::Operation(operation)) => {
+                let attributes = operation.attributes.len();
+                self.batch.operations.push(operation);
+                attributes
+            }
+            Err(reason) => return self.omitted.span(|| format!("span {:?} {reason}", cut(&name, 64))),
+        };
+        self.attributes = taken;
         let mut reasons = unreadable.into_iter();
         for _ in 0..omitted {
-            self.omitted.attribute(|| format!("span {name:?}, {}", reasons.next().unwrap_or_default()));
+            let reason = reasons.next().unwrap_or_default();
+            self.omitted.attribute(|| format!("span {:?}, {reason}", cut(&name, 64)));
         }
     }
 }

@@ -3,11 +3,14 @@
 //! Invariant: `next` (read up to) and `acknowledged` (settled up to) of a cursor never go back, and
 //! `acknowledged <= next`. A batch leaves when every cursor has acknowledged it, or when the journal overflows.
 
+use super::pace::Pace;
 use super::{Books, DropReason, JournalSettings, Overflow, Refused, Segment, Settled, Start};
-use crate::record::{Batch, SharedBatch, ViewGauge};
+use crate::record::{Batch, Record, SharedBatch, ViewGauge};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 pub(super) struct Memory {
     settings: JournalSettings,
@@ -41,6 +44,7 @@ struct Place {
     stop: Option<u64>,
     /// All but `accepted` and `backlog`, which follow from positions.
     books: Books,
+    pace: Pace,
 }
 
 impl Place {
@@ -84,14 +88,24 @@ impl Memory {
         }
         self.make_room(batch.len(), bytes)?;
         self.end += batch.len() as u64;
-        self.tail_bytes += bytes;
+        let mut rest = bytes;
         let mut sealed = Vec::new();
         let (mut events, mut operations) = (batch.events.drain(..), batch.operations.drain(..));
         while events.len() > 0 || operations.len() > 0 {
             let room = self.settings.batch_records.saturating_sub(self.tail.len()).max(1);
-            self.tail.events.extend(events.by_ref().take(room));
-            let room = self.settings.batch_records.saturating_sub(self.tail.len());
-            self.tail.operations.extend(operations.by_ref().take(room));
+            let (taken, more) = fitting(events.as_slice(), room);
+            let (taken_operations, more_operations) = fitting(operations.as_slice(), room - taken.len());
+            // What all of it weighs is known: to weigh the lesser part is enough.
+            let bytes = if taken.len() + taken_operations.len() <= more.len() + more_operations.len() {
+                weigh(taken) + weigh(taken_operations)
+            } else {
+                rest.saturating_sub(weigh(more) + weigh(more_operations))
+            };
+            rest = rest.saturating_sub(bytes);
+            self.tail_bytes += bytes;
+            let counts = (taken.len(), taken_operations.len());
+            self.tail.events.extend(events.by_ref().take(counts.0));
+            self.tail.operations.extend(operations.by_ref().take(counts.1));
             if self.tail.len() >= self.settings.batch_records {
                 let rest = events.len() + operations.len();
                 sealed.extend(self.seal_before(rest));
@@ -115,8 +129,8 @@ impl Memory {
             return None;
         }
         let first = self.end - (self.tail.len() + rest) as u64;
-        let batch = Arc::new(SharedBatch::new(first, std::mem::take(&mut self.tail), self.gauge.clone()));
-        self.tail_bytes = self.tail_bytes.saturating_sub(batch.record_bytes());
+        let (tail, bytes) = (std::mem::take(&mut self.tail), std::mem::take(&mut self.tail_bytes));
+        let batch = Arc::new(SharedBatch::weighed(first, tail, bytes, self.gauge.clone()));
         if !self.cursors.is_empty() {
             self.bytes += weight(&batch);
             self.batches.push_back(batch.clone());
@@ -201,6 +215,23 @@ impl Memory {
             && held_bytes + self.tail_bytes + bytes <= self.settings.max_bytes
     }
 
+    /// Whether whoever appends does well to wait a little: a publisher that is at work and keeps up is more than
+    /// `max_bytes` of records behind, or one that must not lose anything leaves no room. For one that is down, or so
+    /// slow that waiting would not help it, nobody waits.
+    pub(super) fn is_pressed(&self, max_bytes: usize, now: Instant) -> bool {
+        if self.closed {
+            return false;
+        }
+        let held = self.held_records();
+        let allowed = if held == 0 { 0 } else { held * max_bytes / self.held_bytes().max(1) };
+        let pressing = |place: &&Place| {
+            let lag = place.stop.unwrap_or(self.end).saturating_sub(place.acknowledged);
+            usize::try_from(lag).unwrap_or(usize::MAX) > allowed.max(1) && place.pace.keeps_up(lag, now)
+        };
+        self.cursors.iter().filter(|place| place.active).any(|place| pressing(&place))
+            || self.would_take(1).is_err()
+    }
+
     fn forget_oldest(&mut self) {
         if let Some(batch) = self.batches.pop_front() {
             self.bytes = self.bytes.saturating_sub(weight(&batch));
@@ -226,6 +257,7 @@ impl Memory {
             overflows: 0,
             stop: None,
             books: Books::default(),
+            pace: Pace::default(),
         });
         self.next_id
     }
@@ -288,6 +320,7 @@ impl Memory {
         let Some(place) = self.place(id) else { return };
         let (from, to) = (place.acknowledged, place.next);
         place.acknowledged = to;
+        place.pace.advanced(to - from, Instant::now());
         self.forget_unneeded_views(from, to);
         self.forget_acknowledged();
     }
@@ -337,6 +370,14 @@ impl Memory {
         self.cursors.iter().find(|place| place.id == id).map(|place| place.books(self.end))
     }
 
+    /// How long the oldest batch that the cursor has not acknowledged has been waiting.
+    pub(super) fn behind(&self, id: u32) -> Duration {
+        let Some(place) = self.cursors.iter().find(|place| place.id == id) else { return Duration::ZERO };
+        let oldest = self.batches.partition_point(|batch| batch.end() <= place.acknowledged);
+        let oldest = self.batches.get(oldest).filter(|batch| place.is_behind(batch.end()));
+        oldest.map_or(Duration::ZERO, |batch| batch.age())
+    }
+
     pub(super) fn retire(&mut self, id: u32, reason: DropReason) -> Option<Books> {
         let at = self.cursors.iter().position(|place| place.id == id)?;
         let place = self.cursors.remove(at);
@@ -376,6 +417,15 @@ impl Memory {
     fn place(&mut self, id: u32) -> Option<&mut Place> {
         self.cursors.iter_mut().find(|place| place.id == id)
     }
+}
+
+/// The first records, as many as there is room for, and the others.
+fn fitting<R>(records: &[R], room: usize) -> (&[R], &[R]) {
+    records.split_at_checked(room).unwrap_or((records, &[]))
+}
+
+fn weigh<R: Record>(records: &[R]) -> usize {
+    records.iter().map(Record::bytes).sum()
 }
 
 /// What a batch occupies, without its views: many batches of a few records each weigh more than their records.

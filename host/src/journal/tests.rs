@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::{EventMetrics, Format, NetworkMetrics, Rows, Timestamp};
+use crate::record::{EventMetrics, Format, NetworkMetrics, Record, Rows, Timestamp};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -195,6 +195,32 @@ fn a_stopped_cursor_reads_what_it_had_and_no_more() {
 }
 
 #[test]
+fn a_cursor_is_behind_by_what_its_oldest_open_batch_has_waited() {
+    let journal = journal(1_000, 4);
+    let cursor = journal.cursor("a".into(), Start::Newest, Overflow::DropOldest);
+    assert_eq!(cursor.behind(), Duration::ZERO);
+    append(&journal, 1).unwrap();
+    let between = std::time::Instant::now();
+    append(&journal, 1).unwrap();
+    let since = between.elapsed();
+    assert!(cursor.behind() >= since);
+    // Read is not settled, and settled is not passed.
+    cursor.read(1, usize::MAX);
+    deliver(&cursor, 1);
+    assert!(cursor.behind() >= since);
+    cursor.acknowledge();
+    assert!((Duration::from_nanos(1)..=between.elapsed()).contains(&cursor.behind()), "now the second");
+    cursor.read(1, usize::MAX);
+    deliver(&cursor, 1);
+    cursor.acknowledge();
+    assert_eq!(cursor.behind(), Duration::ZERO);
+    // What comes after its end is not its own.
+    cursor.stop();
+    append(&journal, 1).unwrap();
+    assert_eq!(cursor.behind(), Duration::ZERO);
+}
+
+#[test]
 fn retiring_drops_the_backlog_once_and_the_books_stay() {
     let journal = journal(100, 4);
     let cursor = journal.cursor("a".into(), Start::Newest, Overflow::DropOldest);
@@ -321,4 +347,78 @@ proptest! {
         prop_assert_eq!(journal.held().records, 0);
         prop_assert_eq!(journal.held().bytes, 0);
     }
+}
+
+/// A journal of which a publisher is pressed when it is some more than 100 events behind.
+fn pressed_at_a_hundred() -> Journal {
+    let max_bytes = 150 * Record::bytes(&event(0)) * PRESSING_PART;
+    let settings = JournalSettings { max_bytes, batch_records: 10, ..JournalSettings::default() };
+    Journal::new(settings, Box::new(|_| {}))
+}
+
+async fn waits(journal: &Journal) -> Duration {
+    let began = Instant::now();
+    journal.unpressed(Duration::from_secs(2)).await;
+    began.elapsed()
+}
+
+/// Delivers what there is, 100 records in a tenth of a second.
+async fn work(cursor: &Cursor) {
+    loop {
+        let read = count(&cursor.read(100, usize::MAX));
+        if read == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        deliver(cursor, read);
+        cursor.acknowledge();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_appends_waits_a_moment_for_a_publisher_that_keeps_up() {
+    let journal = pressed_at_a_hundred();
+    let cursor = journal.cursor("a".into(), Start::Newest, Overflow::DropOldest);
+    append(&journal, 300).unwrap();
+    assert_eq!(waits(&journal).await, Duration::ZERO, "nothing is known of it yet");
+    work(&cursor).await;
+    assert_eq!(waits(&journal).await, Duration::ZERO, "it is not behind");
+    append(&journal, 300).unwrap();
+    let (waited, ()) = tokio::join!(waits(&journal), work(&cursor));
+    assert_eq!(waited, Duration::from_millis(200), "until it is within some more than a hundred");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_publisher_that_is_down_or_slow_or_has_stopped() {
+    let journal = pressed_at_a_hundred();
+    let cursor = journal.cursor("a".into(), Start::Newest, Overflow::DropOldest);
+    append(&journal, 300).unwrap();
+    work(&cursor).await;
+    append(&journal, 300).unwrap();
+    cursor.set_active(false);
+    assert_eq!(waits(&journal).await, Duration::ZERO, "it is down");
+    cursor.set_active(true);
+    assert_eq!(waits(&journal).await, Duration::from_secs(2), "it is trusted for a while");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(waits(&journal).await, Duration::ZERO, "it has stopped");
+    for _ in 0..30 {
+        count(&cursor.read(1, usize::MAX));
+        deliver(&cursor, 1);
+        cursor.acknowledge();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(waits(&journal).await, Duration::ZERO, "it is slow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_appends_waits_for_one_that_must_not_lose_and_not_for_ever() {
+    let journal = journal(100, 10);
+    let cursor = journal.cursor("a".into(), Start::Newest, Overflow::Block);
+    append(&journal, 100).unwrap();
+    assert_eq!(waits(&journal).await, Duration::from_secs(2));
+    let (waited, ()) = tokio::join!(waits(&journal), work(&cursor));
+    assert_eq!(waited, Duration::from_millis(100));
+    append(&journal, 100).unwrap();
+    let (waited, ()) = tokio::join!(waits(&journal), async { journal.close() });
+    assert_eq!(waited, Duration::ZERO, "the host is closing");
 }

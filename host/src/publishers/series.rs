@@ -1,4 +1,4 @@
-//! Records folded into Prometheus series: the state behind `/metrics`, and behind a remote write later.
+//! Records folded into Prometheus series: the state behind `/metrics`, and behind remote write.
 //!
 //! Invariant: a record is folded exactly once, under one lock per batch, and a label is never made of an id or an
 //! error's text. The number of series is bounded whatever the records say.

@@ -43,8 +43,8 @@ impl FromStr for Format {
     }
 }
 
-/// What a rendered row occupies, about: so that a batch is not moved again and again while it is rendered.
-const USUAL_ROW: usize = 384;
+/// Rows by which the size of the others is judged, so that a batch is not moved again and again while it is rendered.
+const FIRST_ROWS: usize = 8;
 
 impl<R: Record> Rows<R> {
     /// The rows rendered in `format`. For a whole batch of the journal this is a handle to what is kept with it.
@@ -107,13 +107,19 @@ fn render<'a, R: Record>(
     count: usize,
     write: fn(&R, &mut Vec<u8>),
 ) -> Rendered {
-    let mut bytes = Vec::with_capacity(count * USUAL_ROW);
+    let mut bytes = Vec::new();
     let mut ends = Vec::with_capacity(count);
     for row in rows {
+        if ends.len() == FIRST_ROWS {
+            let rest = count.saturating_sub(FIRST_ROWS);
+            bytes.reserve_exact(bytes.len() / FIRST_ROWS * rest * 17 / 16);
+        }
         write(row, &mut bytes);
         ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     }
-    bytes.shrink_to_fit();
+    if bytes.capacity() - bytes.len() > bytes.len() / 8 {
+        bytes.shrink_to_fit();
+    }
     Rendered { bytes: bytes.into(), ends }
 }
 

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// The bytes that all live views of one journal occupy.
 #[derive(Clone, Debug, Default)]
@@ -155,19 +156,25 @@ pub struct SharedBatch {
     pub(super) events: Shelf<EventMetrics>,
     pub(super) operations: Shelf<NetworkMetrics>,
     record_bytes: usize,
+    sealed: Instant,
     pub(super) gauge: ViewGauge,
 }
 
 impl SharedBatch {
     /// Seals `batch`, whose first record has the position `first`.
     pub(crate) fn new(first: u64, batch: Batch, gauge: ViewGauge) -> Self {
-        let record_bytes = batch.events.iter().map(Record::bytes).sum::<usize>()
-            + batch.operations.iter().map(Record::bytes).sum::<usize>();
+        let record_bytes = batch.bytes();
+        Self::weighed(first, batch, record_bytes, gauge)
+    }
+
+    /// The same where it is known what the records occupy: weighing them means to look at every one.
+    pub(crate) fn weighed(first: u64, batch: Batch, record_bytes: usize, gauge: ViewGauge) -> Self {
         Self {
             first,
             events: Shelf::new(batch.events),
             operations: Shelf::new(batch.operations),
             record_bytes,
+            sealed: Instant::now(),
             gauge,
         }
     }
@@ -200,6 +207,11 @@ impl SharedBatch {
     /// The network operations.
     pub fn operations(&self) -> &[NetworkMetrics] {
         &self.operations.rows
+    }
+
+    /// How long ago it was sealed.
+    pub(crate) fn age(&self) -> Duration {
+        self.sealed.elapsed()
     }
 
     /// What its records occupy, in bytes; views are counted by the gauge.

@@ -68,19 +68,27 @@ impl Timestamp {
         let (seconds, nanos) = (nanos_of_day / 1_000_000_000, nanos_of_day % 1_000_000_000);
 
         let mut text = *b"0000-00-00T00:00:00.000000000Z";
-        let mut digits = |at: usize, length: usize, mut number: u64| {
-            for slot in text.iter_mut().skip(at).take(length).rev() {
-                *slot = b'0' + u8::try_from(number % 10).unwrap_or(0);
-                number /= 10;
+        let mut pair = |at: usize, number: u64| {
+            let tens = u8::try_from(number / 10 % 10).unwrap_or(0);
+            let ones = u8::try_from(number % 10).unwrap_or(0);
+            if let Some([high, low]) = text.get_mut(at..at + 2) {
+                (*high, *low) = (b'0' + tens, b'0' + ones);
             }
         };
-        digits(0, 4, year);
-        digits(5, 2, month);
-        digits(8, 2, day);
-        digits(11, 2, seconds / 3_600);
-        digits(14, 2, seconds / 60 % 60);
-        digits(17, 2, seconds % 60);
-        digits(20, 9, nanos);
+        pair(0, year / 100);
+        pair(2, year % 100);
+        pair(5, month);
+        pair(8, day);
+        pair(11, seconds / 3_600);
+        pair(14, seconds / 60 % 60);
+        pair(17, seconds % 60);
+        pair(20, nanos / 10_000_000);
+        pair(22, nanos / 100_000 % 100);
+        pair(24, nanos / 1_000 % 100);
+        pair(26, nanos / 10 % 100);
+        if let Some(last) = text.get_mut(28) {
+            *last = b'0' + u8::try_from(nanos % 10).unwrap_or(0);
+        }
         text
     }
 }

@@ -63,6 +63,7 @@ async fn take_records(shared: &Shared, request: Request) -> Result<(usize, Refus
         other => return Err(unsupported(other, "application/json or application/x-ndjson").into()),
     };
     let received = take(shared, request).await?;
+    shared.services.collector.unpressed().await;
     let mut decoded = decode(shared, received, move |body| json::decode(body, layout)).await?;
     // What of it is a record comes first, so that a refusal leaves nothing half done.
     let mut accepted = decoded.batch.len();
@@ -149,6 +150,8 @@ async fn take_traces(
     encoding: Encoding,
 ) -> Result<(usize, otlp::Omitted), Failure> {
     let received = take(shared, request).await?;
+    // Before it is decoded: what waits is no larger than it came, and what is refused has cost little.
+    shared.services.collector.unpressed().await;
     let mut decoded = decode(shared, received, move |body| otlp::decode(body, encoding)).await?;
     let accepted = decoded.batch.len();
     hand_over(shared, &mut decoded.batch).await?;

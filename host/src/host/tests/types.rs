@@ -9,9 +9,13 @@ use super::contract::Arrived::Untold;
 use super::contract::{Arrived, Behaviour, Subject, holds, id_in, outcomes_hold};
 use crate::host::check;
 use crate::publisher::{Fate, PublishError, PublishResult, Publisher, PublisherType, Unpublished};
+#[cfg(feature = "prometheus")]
+use crate::publishers::series::Series;
 use crate::publishers::{FilePublisher, StdoutPublisher};
 use crate::record::{EventBatch, NetworkBatch};
 use parking_lot::Mutex;
+#[cfg(feature = "prometheus")]
+use prometheus::{Encoder, TextEncoder};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +37,10 @@ fn no_type_is_left_out() {
         crate::publishers::ElasticsearchPublisher::TYPE,
         "embedded",
         FilePublisher::TYPE,
+        #[cfg(feature = "grafana-cloud")]
+        crate::publishers::GrafanaCloudPublisher::TYPE,
+        #[cfg(feature = "grafana-cloud")]
+        crate::publishers::LokiPublisher::TYPE,
         #[cfg(feature = "prometheus")]
         crate::publishers::PrometheusPublisher::TYPE,
         StdoutPublisher::TYPE,
@@ -103,26 +111,29 @@ async fn stdout() {
     .await;
 }
 
+/// What a scrape of these series shows.
+#[cfg(feature = "prometheus")]
+fn scraped(series: &Series, metric: &str) -> usize {
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&series.gather(), &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let samples = text.lines().filter(|line| line.starts_with(&format!("{metric}_count{{")));
+    samples.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+}
+
+#[cfg(feature = "prometheus")]
+const EVENTS_AND_OPERATIONS: [&str; 2] = ["event_duration_seconds", "network_latency_seconds"];
+
 #[cfg(feature = "prometheus")]
 #[tokio::test]
 async fn prometheus() {
     use crate::publishers::PrometheusPublisher;
-    use crate::publishers::series::Series;
-    use prometheus::{Encoder, TextEncoder};
-
-    /// What a scrape shows. It is asked of the series, for nobody answers scrapes once the publisher has ended.
-    fn scraped(series: &Series, metric: &str) -> usize {
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&series.gather(), &mut text).unwrap();
-        let text = String::from_utf8(text).unwrap();
-        let samples = text.lines().filter(|line| line.starts_with(&format!("{metric}_count{{")));
-        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
-    }
 
     let config: <PrometheusPublisher as PublisherType>::Config =
         toml::from_str("listen = '127.0.0.1:0'").unwrap();
     holds(|_| {
-        // Those of the first: its successors take them over, or counts would start anew.
+        // Those of the first: its successors take them over, or counts would start anew. They are asked, for nobody
+        // answers scrapes once the publisher has ended.
         let first: Arc<Mutex<Option<Arc<Series>>>> = Arc::default();
         let (config, built) = (config.clone(), first.clone());
         Subject {
@@ -135,9 +146,67 @@ async fn prometheus() {
             }),
             arrived: Box::new(move || {
                 let series = first.lock();
-                let count = |metric| scraped(series.as_ref().unwrap(), metric);
-                let (events, operations) = ("event_duration_seconds", "network_latency_seconds");
-                Counts { events: count(events), operations: count(operations) }
+                let [events, operations] =
+                    EVENTS_AND_OPERATIONS.map(|metric| scraped(series.as_ref().unwrap(), metric));
+                Counts { events, operations }
+            }),
+        }
+    })
+    .await;
+}
+
+#[cfg(feature = "grafana-cloud")]
+#[tokio::test]
+async fn grafana_cloud() {
+    use crate::publishers::GrafanaCloudPublisher;
+    use crate::publishers::grafana_cloud::tests::store::Store;
+
+    holds(|_| {
+        let store = Store::new();
+        let config = format!("url = '{}'\nuser = 7\napi_key = 'x'\npush_interval = '10ms'", store.url());
+        let config: <GrafanaCloudPublisher as PublisherType>::Config = toml::from_str(&config).unwrap();
+        let first: Arc<Mutex<Option<Arc<Series>>>> = Arc::default();
+        let built = first.clone();
+        Subject {
+            factory: Arc::new(move |context| {
+                let publisher = GrafanaCloudPublisher::build(config.clone(), context);
+                if let Ok(publisher) = &publisher {
+                    built.lock().get_or_insert_with(|| publisher.series());
+                }
+                Box::pin(async { Ok(Box::new(publisher?) as Box<dyn Publisher>) })
+            }),
+            // By how much the counters grew at the receiver, once it has what was folded.
+            arrived: Box::new(move || {
+                let series = first.lock().clone().unwrap();
+                let arrived = |metric: &str| store.increase(&format!("{metric}_count"), &[]) as usize;
+                if EVENTS_AND_OPERATIONS.iter().any(|metric| arrived(metric) != scraped(&series, metric)) {
+                    return Arrived::Underway;
+                }
+                let [events, operations] = EVENTS_AND_OPERATIONS.map(arrived);
+                Counts { events, operations }
+            }),
+        }
+    })
+    .await;
+}
+
+#[cfg(feature = "grafana-cloud")]
+#[tokio::test]
+async fn loki() {
+    use crate::publishers::LokiPublisher;
+    use crate::publishers::loki::tests::Kept;
+
+    holds(|_| {
+        let kept = Kept::new();
+        let config = format!("url = '{}'\nuser = 7\napi_key = 'x'", kept.url());
+        let config: <LokiPublisher as PublisherType>::Config = toml::from_str(&config).unwrap();
+        Subject {
+            factory: Arc::new(move |context| {
+                let built = LokiPublisher::build(config.clone(), context);
+                Box::pin(async { Ok(Box::new(built?) as Box<dyn Publisher>) })
+            }),
+            arrived: Box::new(move || {
+                Arrived::Ids(kept.lines().iter().map(|line| id_in(line, "/id")).collect())
             }),
         }
     })

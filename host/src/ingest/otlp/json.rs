@@ -1,12 +1,14 @@
 //! An `ExportTraceServiceRequest` in JSON: ids in hexadecimal, 64-bit numbers as texts or numbers, enumerations by
 //! number or name, unknown fields passed over.
 
-use super::{Decoded, Given, Span, Unreadable};
+use super::given::Given;
+use super::{Decoded, Span, Unreadable};
 use crate::ingest::otlp::mapping::Resource;
 use crate::ingest::raw::{each_field, each_item, number, readable, text, token, without_place};
 use crate::ingest::{MAX_DEPTH, MAX_VALUE, cut};
 use crate::record::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 fn malformed(message: impl std::fmt::Display) -> Unreadable {
     Unreadable::Malformed {
@@ -73,27 +75,26 @@ fn resource_spans(message: &RawValue, decoded: &mut Decoded) -> Result<(), Unrea
     {
         attributes(list, &mut given);
     }
-    let resource = Resource::new(given.known);
+    let resource = Resource::new(given);
     items(scopes, "scopeSpans", |scope| {
         let [spans] = members(scope, [("spans", "spans")])
             .map_err(|error| malformed(format!("scopeSpans: {}", without_place(&error))))?;
         items(spans, "spans", |message| {
             decoded.more()?;
-            decoded.add(span(message), &resource);
+            decoded.add(span(message, decoded.begin(&resource)), &resource);
             Ok(())
         })
     })
 }
 
-fn span(message: &RawValue) -> Result<Span, String> {
-    let mut span = Span::default();
+fn span<'a>(message: &'a RawValue, mut span: Span<'a>) -> Result<Span<'a>, String> {
     let mut wrong = None;
     each_field(message, |key, raw| {
         let field: Option<()> = match key.as_ref() {
-            "traceId" | "trace_id" => id(raw).map(|id| span.trace_id = id),
-            "spanId" | "span_id" => id(raw).map(|id| span.span_id = id),
-            "parentSpanId" | "parent_span_id" => id(raw).map(|id| span.parent_span_id = id),
-            "name" => text(raw).map(|name| span.name = cut(&name, MAX_VALUE).to_owned()),
+            "traceId" | "trace_id" => id(raw).map(|id| span.trace_id = id.into()),
+            "spanId" | "span_id" => id(raw).map(|id| span.span_id = id.into()),
+            "parentSpanId" | "parent_span_id" => id(raw).map(|id| span.parent_span_id = id.into()),
+            "name" => text(raw).map(|name| span.name = shortened(name)),
             "kind" => enumeration(raw, KINDS).map(|kind| span.kind = kind),
             "startTimeUnixNano" | "start_time_unix_nano" => whole(raw).map(|time| span.start = time),
             "endTimeUnixNano" | "end_time_unix_nano" => whole(raw).map(|time| span.end = time),
@@ -123,6 +124,10 @@ fn span(message: &RawValue) -> Result<Span, String> {
     wrong.map_or(Ok(span), Err)
 }
 
+fn shortened(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.len() > MAX_VALUE { cut(&text, MAX_VALUE).to_owned().into() } else { text }
+}
+
 const KINDS: &[&str] = &[
     "SPAN_KIND_UNSPECIFIED",
     "SPAN_KIND_INTERNAL",
@@ -133,11 +138,11 @@ const KINDS: &[&str] = &[
 ];
 const CODES: &[&str] = &["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
 
-fn status(raw: &RawValue, span: &mut Span) {
+fn status<'a>(raw: &'a RawValue, span: &mut Span<'a>) {
     // A status that cannot be read is none.
     let _ = each_field(raw, |key, raw| match key.as_ref() {
         "code" => span.status = enumeration(raw, CODES).unwrap_or(0),
-        "message" => span.message = text(raw).map_or(String::new(), |text| cut(&text, MAX_VALUE).to_owned()),
+        "message" => span.message = text(raw).map(shortened).unwrap_or_default(),
         _ => {}
     });
 }
@@ -173,7 +178,7 @@ fn id(raw: &RawValue) -> Option<Vec<u8>> {
     pairs.collect()
 }
 
-fn exception(event: &RawValue, span: &mut Span) {
+fn exception(event: &RawValue, span: &mut Span<'_>) {
     let Ok([Some(name), Some(list)]) = members(event, [("name", "name"), ("attributes", "attributes")])
     else {
         return;
@@ -181,7 +186,7 @@ fn exception(event: &RawValue, span: &mut Span) {
     if text(name).as_deref() == Some("exception") {
         let mut given = Given::default();
         attributes(list, &mut given);
-        span.exception = given.known;
+        span.exception = given;
     }
 }
 
@@ -191,10 +196,10 @@ fn attributes(list: &RawValue, given: &mut Given) {
     }
 }
 
-fn key_value(raw: &RawValue) -> Result<Option<(String, Value)>, String> {
+fn key_value(raw: &RawValue) -> Result<Option<(Cow<'_, str>, Value)>, String> {
     let [key, value] = members(raw, [("key", "key"), ("value", "value")])
         .map_err(|error| format!("attribute: {}", without_place(&error)))?;
-    let key = key.and_then(text).map_or(String::new(), |key| cut(&key, MAX_VALUE).to_owned());
+    let key = key.and_then(text).map(shortened).unwrap_or_default();
     let Some(value) = value else { return Ok(None) };
     match any_value(value) {
         Ok(Some(value)) => Ok(Some((key, value))),

@@ -3,9 +3,10 @@
 //! Invariant: what a field of the record says is not said again by an attribute; everything else of the span's own
 //! attributes is kept. The same span, sent again, is the same record.
 
+use super::given::Given;
 use super::{Record, Span};
 use crate::ingest::{MAX_ERROR, MAX_NAME, cut, id_bytes};
-use crate::record::{Attributes, EventMetrics, NetworkMetrics, Status, Text, Timestamp, Value};
+use crate::record::{EventMetrics, NetworkMetrics, Status, Text, Timestamp, Value};
 use uuid::Uuid;
 
 const CLIENT: u64 = 3;
@@ -34,33 +35,34 @@ const OF_RESOURCE: &[&str] = &[
 
 /// What of a resource goes into its records.
 pub(super) struct Resource {
-    kept: Attributes,
+    kept: Given,
     task_id: Option<Value>,
     pipeline_id: Option<Value>,
     process_id: Option<u32>,
 }
 
 impl Resource {
-    pub(super) fn new(mut attributes: Attributes) -> Self {
+    pub(super) fn new(mut attributes: Given) -> Self {
         Self {
             task_id: attributes.remove("task.id"),
             pipeline_id: attributes.remove("pipeline.id"),
             process_id: take_number(&mut attributes, &["process.pid"]),
-            kept: attributes
-                .iter()
-                .filter(|(key, _)| key.starts_with("service.") || OF_RESOURCE.contains(key))
-                .map(|(key, value)| (key, value.clone()))
-                .collect(),
+            kept: attributes.filtered(|key| key.starts_with("service.") || OF_RESOURCE.contains(&key)),
         }
+    }
+
+    /// What a span has of it; `len` is how many attributes that will have, about.
+    pub(super) fn handed_down(&self, len: usize) -> Given {
+        self.kept.inherit(len)
     }
 }
 
-/// The record that a span is.
+/// The record that a span of this name is.
 ///
 /// # Errors
 ///
 /// It is none; the reason continues a sentence that begins with the span.
-pub(super) fn record(span: Span, resource: &Resource) -> Result<Record, String> {
+pub(super) fn record(span: Span<'_>, name: &str, resource: &Resource) -> Result<Record, String> {
     let trace = id::<16>(&span.trace_id).ok_or("has no valid trace id")?;
     let own = id::<8>(&span.span_id).ok_or("has no valid span id")?;
     if span.start == 0 {
@@ -70,28 +72,29 @@ pub(super) fn record(span: Span, resource: &Resource) -> Result<Record, String> 
         return Err("has not ended; only finished spans are taken".to_owned());
     }
     let (start, end) = (Timestamp::from_nanos(span.start), Timestamp::from_nanos(span.end));
-    let mut attributes = span.attributes.known;
+    let mut attributes = span.attributes;
+    let trace_id = hex(&trace);
 
     let id = given_id(&mut attributes).unwrap_or_else(|| span_uuid(start, trace, own));
     let task_id = identifier("task.id", &mut attributes, resource.task_id.as_ref())?;
-    let task_id = task_id.unwrap_or_else(|| hex(&span.trace_id));
+    let task_id = task_id.unwrap_or_else(|| trace_id.clone());
     let pipeline_id = identifier("pipeline.id", &mut attributes, resource.pipeline_id.as_ref())?;
     let process_id = take_number(&mut attributes, &["process.pid"]).or(resource.process_id);
     let failure = (span.status == ERROR).then(|| failure(&span.message, &span.exception, &attributes));
-    let name = if span.name.is_empty() { "unknown" } else { cut(&span.name, MAX_NAME) };
+    let name = if name.is_empty() { "unknown" } else { cut(name, MAX_NAME) };
 
     let host = if span.kind == CLIENT { take_text(&mut attributes, ADDRESS) } else { None };
     let mut record = if let Some(host) = host {
         let operation = operation(&attributes).unwrap_or_else(|| name.into());
         if operation != name {
-            set_default(&mut attributes, "span.name", name);
+            attributes.set_default("span.name", name);
         }
         // A network operation has no field for these.
         if let Some(pipeline) = pipeline_id {
-            set_default(&mut attributes, "pipeline.id", pipeline.as_str());
+            attributes.set_default("pipeline.id", pipeline.as_str());
         }
         if let Some(process) = process_id {
-            set_default(&mut attributes, "process.pid", process);
+            attributes.set_default("process.pid", process);
         }
         let port = take_number(&mut attributes, PORT).unwrap_or(0);
         Record::Operation(NetworkMetrics {
@@ -103,7 +106,7 @@ pub(super) fn record(span: Span, resource: &Resource) -> Result<Record, String> 
         })
     } else {
         if let Some(kind) = kind(span.kind) {
-            set_default(&mut attributes, "span.kind", kind);
+            attributes.set_default("span.kind", kind);
         }
         let status = status(&mut attributes, failure.is_some())?;
         Record::Event(EventMetrics {
@@ -117,28 +120,23 @@ pub(super) fn record(span: Span, resource: &Resource) -> Result<Record, String> 
         })
     };
 
-    let has_parent = self::id::<8>(&span.parent_span_id).is_some();
-    let mut kept = resource.kept.clone();
-    for (key, value) in attributes.iter() {
-        kept.insert(key, value.clone());
-    }
     for key in EXCEPTION {
         if let Some(value) = span.exception.get(key) {
-            kept.insert(*key, value.clone());
+            attributes.set(key, value.clone());
         }
     }
-    kept.insert("trace_id", hex(&span.trace_id).as_str());
-    kept.insert("span_id", hex(&span.span_id).as_str());
-    if has_parent {
-        kept.insert("parent_span_id", hex(&span.parent_span_id).as_str());
+    attributes.set("trace_id", Value::Text(trace_id));
+    attributes.set("span_id", Value::Text(hex(&own)));
+    if let Some(parent) = self::id::<8>(&span.parent_span_id) {
+        attributes.set("parent_span_id", Value::Text(hex(&parent)));
     }
-    let dropped = span.attributes.dropped.saturating_add(span.attributes.omitted as u64);
+    let dropped = attributes.dropped.saturating_add(attributes.omitted as u64);
     if dropped > 0 {
-        kept.insert(DROPPED, i64::try_from(dropped).unwrap_or(i64::MAX));
+        attributes.set(DROPPED, i64::try_from(dropped).unwrap_or(i64::MAX));
     }
     match &mut record {
-        Record::Event(event) => event.attributes = kept,
-        Record::Operation(operation) => operation.attributes = kept,
+        Record::Event(event) => event.attributes = attributes.into_attributes(),
+        Record::Operation(operation) => operation.attributes = attributes.into_attributes(),
     }
     Ok(record)
 }
@@ -149,9 +147,10 @@ fn id<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     id.iter().any(|byte| *byte != 0).then_some(id)
 }
 
-fn hex(bytes: &[u8]) -> Text {
-    let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+fn hex<const N: usize>(bytes: &[u8; N]) -> Text {
+    let digit = |digit: u8| if digit < 10 { b'0' + digit } else { b'a' - 10 + digit };
+    let digits = bytes.map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    Text::new(std::str::from_utf8(digits.as_flattened()).unwrap_or_default())
 }
 
 /// Start time, then a hash of trace and span id. It must never change: a second try may reach another version.
@@ -170,7 +169,7 @@ fn span_uuid(start: Timestamp, trace: [u8; 16], span: [u8; 8]) -> Uuid {
 }
 
 /// A record that was sent out as a span and comes back is the record that it was.
-fn given_id(attributes: &mut Attributes) -> Option<Uuid> {
+fn given_id(attributes: &mut Given) -> Option<Uuid> {
     let id = Uuid::try_parse(&attributes.get("pressroom.id")?.as_text()).ok()?;
     attributes.remove("pressroom.id");
     Some(id)
@@ -178,7 +177,7 @@ fn given_id(attributes: &mut Attributes) -> Option<Uuid> {
 
 fn identifier(
     key: &str,
-    attributes: &mut Attributes,
+    attributes: &mut Given,
     of_resource: Option<&Value>,
 ) -> Result<Option<Text>, String> {
     let own = attributes.remove(key);
@@ -190,14 +189,14 @@ fn identifier(
     Ok((!text.is_empty()).then(|| Text::from(text)))
 }
 
-fn operation(attributes: &Attributes) -> Option<Text> {
+fn operation(attributes: &Given) -> Option<Text> {
     let known = OPERATION.iter().filter_map(|key| attributes.get(key));
     // `_OTHER` is what the conventions call a method that they do not know.
     let text = known.map(Value::as_text).find(|text| !text.is_empty() && text != "_OTHER")?;
     Some(cut(&text, MAX_NAME).into())
 }
 
-fn failure(message: &str, exception: &Attributes, attributes: &Attributes) -> Text {
+fn failure(message: &str, exception: &Given, attributes: &Given) -> Text {
     let said = [exception.get("exception.message"), attributes.get("exception.message")];
     let typed = [attributes.get("error.type"), exception.get("exception.type")];
     let found = said.into_iter().chain(typed).flatten().map(Value::as_text).find(|text| !text.is_empty());
@@ -209,7 +208,7 @@ fn failure(message: &str, exception: &Attributes, attributes: &Attributes) -> Te
 }
 
 /// Failed or completed; cancelled only where a pressroom says so.
-fn status(attributes: &mut Attributes, failed: bool) -> Result<Status, String> {
+fn status(attributes: &mut Given, failed: bool) -> Result<Status, String> {
     if failed {
         return Ok(Status::Failed);
     }
@@ -234,14 +233,8 @@ fn kind(kind: u64) -> Option<&'static str> {
     }
 }
 
-fn set_default(attributes: &mut Attributes, key: &str, value: impl Into<Value>) {
-    if attributes.get(key).is_none() {
-        attributes.insert(key, value);
-    }
-}
-
 /// Takes the first of `keys` that is a whole number that fits; what does not stays an attribute.
-fn take_number<N: TryFrom<i64>>(attributes: &mut Attributes, keys: &[&str]) -> Option<N> {
+fn take_number<N: TryFrom<i64>>(attributes: &mut Given, keys: &[&str]) -> Option<N> {
     let (key, number) = keys.iter().find_map(|key| {
         let whole = match attributes.get(key)? {
             Value::Integer(integer) => *integer,
@@ -255,7 +248,7 @@ fn take_number<N: TryFrom<i64>>(attributes: &mut Attributes, keys: &[&str]) -> O
 }
 
 /// Takes the first of `keys` that says something.
-fn take_text(attributes: &mut Attributes, keys: &[&str]) -> Option<Text> {
+fn take_text(attributes: &mut Given, keys: &[&str]) -> Option<Text> {
     let key = keys.iter().find(|key| attributes.get(key).is_some_and(|value| !value.as_text().is_empty()))?;
     attributes.remove(key).map(|value| Text::from(value.as_text()))
 }

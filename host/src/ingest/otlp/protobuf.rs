@@ -1,14 +1,15 @@
 //! An `ExportTraceServiceRequest` in protobuf, walked field by field.
 //!
 //! Generated messages are all or nothing: one bad byte in one attribute fails the whole request, and a list of empty
-//! messages becomes many times its size in memory. So the wire is read with prost's primitives, message by message,
-//! and nothing is built but what is kept. Field numbers are those of `opentelemetry/proto/trace/v1/trace.proto`.
+//! messages becomes many times its size in memory. So the wire is read field by field, where it lies, and nothing is built
+//! but what is kept. Field numbers are those of `opentelemetry/proto/trace/v1/trace.proto`.
 
-use super::{Decoded, Given, Span, Unreadable};
+use super::given::Given;
+use super::{Decoded, Span, Unreadable};
 use crate::ingest::otlp::mapping::Resource;
 use crate::ingest::{MAX_DEPTH, MAX_VALUE, cut};
 use crate::record::Value;
-use prost::encoding::{WireType, decode_key, decode_varint};
+use std::borrow::Cow;
 
 /// What a field holds.
 #[derive(Clone, Copy)]
@@ -17,38 +18,66 @@ enum Wire<'a> {
     Bytes(&'a [u8]),
 }
 
+const CUT_SHORT: &str = "it is cut short";
+
 /// The fields of one message; ends after an error.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn field(&mut self) -> Result<(u32, Wire<'a>), String> {
-        let (tag, kind) = decode_key(&mut self.0).map_err(|error| error.to_string())?;
-        let wire = match kind {
-            WireType::Varint => Wire::Number(decode_varint(&mut self.0).map_err(|error| error.to_string())?),
-            WireType::SixtyFourBit => Wire::Number(u64::from_le_bytes(self.fixed()?)),
-            WireType::ThirtyTwoBit => Wire::Number(u32::from_le_bytes(self.fixed()?).into()),
-            WireType::LengthDelimited => {
-                let length = decode_varint(&mut self.0).map_err(|error| error.to_string())?;
-                let length = usize::try_from(length).map_err(|_| "it is cut short".to_owned())?;
-                let (bytes, rest) = self.0.split_at_checked(length).ok_or("it is cut short")?;
+    fn field(&mut self) -> Result<(u32, Wire<'a>), &'static str> {
+        let key = self.varint()?;
+        let tag = u32::try_from(key >> 3).ok().filter(|tag| *tag > 0).ok_or("it holds an invalid tag")?;
+        let wire = match key & 7 {
+            0 => Wire::Number(self.varint()?),
+            1 => Wire::Number(u64::from_le_bytes(self.fixed()?)),
+            2 => {
+                let length = self.varint()?;
+                let length = usize::try_from(length).map_err(|_| CUT_SHORT)?;
+                let (bytes, rest) = self.0.split_at_checked(length).ok_or(CUT_SHORT)?;
                 self.0 = rest;
                 Wire::Bytes(bytes)
             }
-            WireType::StartGroup | WireType::EndGroup => return Err("it holds a group".to_owned()),
+            3 | 4 => return Err("it holds a group"),
+            5 => Wire::Number(u32::from_le_bytes(self.fixed()?).into()),
+            _ => return Err("it holds an unknown wire type"),
         };
         Ok((tag, wire))
     }
 
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let (bytes, rest) = self.0.split_first_chunk().ok_or("it is cut short")?;
+    /// Nearly all of them have one byte.
+    fn varint(&mut self) -> Result<u64, &'static str> {
+        let (first, rest) = self.0.split_first().ok_or(CUT_SHORT)?;
+        self.0 = rest;
+        if *first < 0x80 { Ok(u64::from(*first)) } else { self.long_varint(*first) }
+    }
+
+    fn long_varint(&mut self, first: u8) -> Result<u64, &'static str> {
+        let mut number = u64::from(first & 0x7f);
+        for shift in (7..64).step_by(7) {
+            let (byte, rest) = self.0.split_first().ok_or(CUT_SHORT)?;
+            self.0 = rest;
+            if shift == 63 && *byte > 1 {
+                break;
+            }
+            number |= u64::from(byte & 0x7f) << shift;
+            if *byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err("it holds a number of more than 64 bits")
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(CUT_SHORT)?;
         self.0 = rest;
         Ok(*bytes)
     }
 }
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u32, Wire<'a>), String>;
+    type Item = Result<(u32, Wire<'a>), &'static str>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
             return None;
@@ -61,7 +90,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-fn malformed(what: &str) -> impl Fn(String) -> Unreadable {
+fn malformed(what: &str) -> impl Fn(&'static str) -> Unreadable {
     move |reason| Unreadable::Malformed {
         line: None,
         message: format!("not an OTLP ExportTraceServiceRequest in protobuf: {what}: {reason}"),
@@ -82,7 +111,7 @@ pub(super) fn request(body: &[u8], decoded: &mut Decoded) -> Result<(), Unreadab
 fn resource_spans(
     message: &[u8],
     decoded: &mut Decoded,
-    malformed: &dyn Fn(String) -> Unreadable,
+    malformed: &dyn Fn(&'static str) -> Unreadable,
 ) -> Result<(), Unreadable> {
     let mut given = Given::default();
     // The resource may come after the spans that it made.
@@ -96,26 +125,25 @@ fn resource_spans(
             }
         }
     }
-    let resource = Resource::new(given.known);
+    let resource = Resource::new(given);
     for field in Fields(message) {
         let (2, Wire::Bytes(scope)) = field.map_err(malformed)? else { continue };
         for field in Fields(scope) {
             if let (2, Wire::Bytes(message)) = field.map_err(malformed)? {
                 decoded.more()?;
-                decoded.add(span(message), &resource);
+                decoded.add(span(message, decoded.begin(&resource)), &resource);
             }
         }
     }
     Ok(())
 }
 
-fn span(message: &[u8]) -> Result<Span, String> {
-    let mut span = Span::default();
+fn span<'a>(message: &'a [u8], mut span: Span<'a>) -> Result<Span<'a>, String> {
     for field in Fields(message) {
         match field? {
-            (1, Wire::Bytes(id)) => span.trace_id = cut_bytes(id),
-            (2, Wire::Bytes(id)) => span.span_id = cut_bytes(id),
-            (4, Wire::Bytes(id)) => span.parent_span_id = cut_bytes(id),
+            (1, Wire::Bytes(id)) => span.trace_id = id.into(),
+            (2, Wire::Bytes(id)) => span.span_id = id.into(),
+            (4, Wire::Bytes(id)) => span.parent_span_id = id.into(),
             (5, Wire::Bytes(name)) => span.name = text(name),
             (6, Wire::Number(kind)) => span.kind = kind,
             (7, Wire::Number(time)) => span.start = time,
@@ -138,16 +166,12 @@ fn span(message: &[u8]) -> Result<Span, String> {
     Ok(span)
 }
 
-/// Enough of an id to see that it is too long.
-fn cut_bytes(id: &[u8]) -> Vec<u8> {
-    id.iter().copied().take(17).collect()
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    let bytes = bytes.get(..MAX_VALUE + 4).unwrap_or(bytes);
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes.get(..MAX_VALUE + 4).unwrap_or(bytes)).into_owned()
-}
-
-fn exception(event: &[u8], span: &mut Span) {
+fn exception(event: &[u8], span: &mut Span<'_>) {
     let name =
         Fields(event).map_while(Result::ok).any(|field| matches!(field, (2, Wire::Bytes(b"exception"))));
     if !name {
@@ -159,10 +183,10 @@ fn exception(event: &[u8], span: &mut Span) {
             given.add(key_value(attribute));
         }
     }
-    span.exception = given.known;
+    span.exception = given;
 }
 
-fn key_value(message: &[u8]) -> Result<Option<(String, Value)>, String> {
+fn key_value(message: &[u8]) -> Result<Option<(Cow<'_, str>, Value)>, String> {
     let (mut key, mut value) = (None, None);
     let mut damage = None;
     for field in Fields(message) {
@@ -174,11 +198,13 @@ fn key_value(message: &[u8]) -> Result<Option<(String, Value)>, String> {
         }
     }
     let key = key.unwrap_or_default();
-    let named = |reason| format!("attribute {:?}: {reason}", cut(&key, 64));
+    let named = |reason: &str| format!("attribute {:?}: {reason}", cut(&key, 64));
     if let Some(reason) = damage {
         return Err(named(reason));
     }
-    let Some(value) = any_value(value.unwrap_or_default()).map_err(named)? else { return Ok(None) };
+    let Some(value) = any_value(value.unwrap_or_default()).map_err(|reason| named(&reason))? else {
+        return Ok(None);
+    };
     Ok(Some((key, value)))
 }
 
@@ -196,7 +222,7 @@ fn one_of(message: &[u8]) -> Result<Option<(u32, Wire<'_>)>, String> {
 
 fn any_value(message: &[u8]) -> Result<Option<Value>, String> {
     Ok(Some(match one_of(message)? {
-        Some((1, Wire::Bytes(bytes))) => Value::from(text(bytes)),
+        Some((1, Wire::Bytes(bytes))) => Value::from(&*text(bytes)),
         Some((2, Wire::Number(truth))) => Value::Bool(truth != 0),
         Some((3, Wire::Number(bits))) => Value::Integer(bits.cast_signed()),
         Some((4, Wire::Number(bits))) => Value::Float(f64::from_bits(bits)),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::Status as Outcome;
+use crate::record::{Status as Outcome, Value};
 use proptest::prelude::*;
 use prost::encoding::{WireType, encode_key, encode_varint};
 

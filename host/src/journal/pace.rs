@@ -1,0 +1,61 @@
+//! How fast a cursor moves on: what tells a publisher that is a little behind from one that is slow or down.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A publisher that would need longer for its backlog does not keep up, and nobody waits for it.
+const WORTH_WAITING: Duration = Duration::from_secs(5);
+
+/// The pace of one cursor.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// When it last moved on.
+    last: Option<Instant>,
+    /// Records a second, the last few moves counting most.
+    rate: f64,
+}
+
+impl Pace {
+    /// It moved on by so many records.
+    #[allow(clippy::cast_precision_loss)] // An estimate is what is meant.
+    pub(super) fn advanced(&mut self, records: u64, now: Instant) {
+        if let Some(last) = self.last {
+            let took = now.saturating_duration_since(last).max(Duration::from_micros(1));
+            let rate = records as f64 / took.as_secs_f64();
+            self.rate = if self.rate == 0.0 { rate } else { 0.75 * self.rate + 0.25 * rate };
+        }
+        self.last = Some(now);
+    }
+
+    /// Whether it will be through with `lag` records soon, by what it has shown of late. One that has shown nothing
+    /// yet is trusted for a first call.
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn keeps_up(&self, lag: u64, now: Instant) -> bool {
+        let Some(last) = self.last else { return false };
+        let due = if self.rate > 0.0 { lag as f64 / self.rate } else { f64::INFINITY };
+        due < WORTH_WAITING.as_secs_f64() && now.saturating_duration_since(last) < WORTH_WAITING
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_quick_keeps_up_and_one_that_is_slow_or_silent_does_not() {
+        let start = Instant::now();
+        let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
+        let mut pace = Pace::default();
+        assert!(!pace.keeps_up(1, start), "nothing is known of it");
+        for call in 0..10_u32 {
+            pace.advanced(10_000, at(0.1 * f64::from(call)));
+        }
+        assert!(pace.keeps_up(100_000, at(1.0)));
+        assert!(!pace.keeps_up(10_000_000, at(1.0)), "it would take 100 seconds");
+        assert!(!pace.keeps_up(100_000, at(60.0)), "it has stopped");
+        for call in 1..20_u32 {
+            pace.advanced(10, at(1.0 + f64::from(call)));
+        }
+        assert!(!pace.keeps_up(100_000, at(20.0)), "it has become slow");
+    }
+}
