@@ -8,6 +8,7 @@ mod support;
 
 mod cli;
 mod demo;
+mod elasticsearch;
 mod embed;
 mod hostile;
 mod otel;

@@ -144,10 +144,7 @@ fn wrong_publishers_are_told_all_at_once() {
             "[publishers.a]\ntype = \"prometeus\"\n",
             "2:8: publishers.a.type: unknown type, did you mean \"prometheus\"?",
         ),
-        (
-            "[publishers.a]\ntype = \"kafka\"\n",
-            "2:8: publishers.a.type: unknown type, known are composite, ",
-        ),
+        ("[publishers.a]\ntype = \"kafka\"\n", "2:8: publishers.a.type: unknown type, known are composite, "),
         (
             "[publishers.a]\ntype = \"file\"\npath = \"x\"\nmax_sise = \"1MiB\"\n",
             "4:1: publishers.a.max_sise: unknown key, did you mean \"max_size\"?",
