@@ -9,6 +9,7 @@ mod support;
 mod cli;
 mod dashboards;
 mod demo;
+mod elasticsearch;
 mod embed;
 mod hostile;
 mod loki;
