@@ -9,8 +9,8 @@ use reqwest::{StatusCode, Url};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub(super) const MADE_FOR: &str = "Grafana 12";
-/// The first that has this schema of dashboards; see dashboards/README.md.
+pub(super) const MADE_FOR: &str = "Grafana 12 and later";
+/// It brought the last schema of such dashboards, 42.
 const MAJOR: u64 = 12;
 
 const SAVE: &str = "/api/dashboards/db";

@@ -188,6 +188,10 @@ impl Remote {
         }
         Failure::failed(if error.is_timeout() {
             format!("{name} at {url} does not answer: {cause}")
+        } else if cause.contains("certificate") {
+            format!(
+                "{url} has a certificate that is not trusted here ({cause}): name its authority's file in SSL_CERT_FILE"
+            )
         } else if error.is_connect() {
             format!("no {name} answers at {url}: {cause}; --url names another address")
         } else {
