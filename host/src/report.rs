@@ -51,7 +51,7 @@ impl Default for ReportSettings {
     fn default() -> Self {
         Self {
             max_records: 100_000,
-            max_bytes: 16 << 20,
+            max_bytes: 8 << 20,
             max_age: Duration::from_secs(60 * 60),
             slow_threshold: Duration::from_secs(1),
             max_names: 10_000,

@@ -45,7 +45,7 @@ async fn promql_gives_the_counts_that_were_recorded() {
 }
 
 /// Of four records two are a `resize` that was retried twice, one is a `store` that failed, one is a `PUT`.
-fn recorded(number: u64) -> Value {
+pub fn recorded(number: u64) -> Value {
     let mut record = event(number);
     match number % 4 {
         0 | 1 => {

@@ -124,7 +124,7 @@ impl Default for ReportsConfig {
     fn default() -> Self {
         Self {
             max_records: 100_000,
-            max_bytes: ByteSize::mib(16),
+            max_bytes: ByteSize::mib(8),
             max_age: Duration::from_secs(60 * 60),
             slow_threshold: Duration::from_secs(1),
             max_names: 10_000,

@@ -85,7 +85,7 @@ max_pending = 100_000
 max_buffered = 65_536
 [reports]
 max_records = 100_000
-max_bytes = "16MiB"
+max_bytes = "8MiB"
 max_age = "1h"
 slow_threshold = "1s"
 max_names = 10_000

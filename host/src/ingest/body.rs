@@ -169,9 +169,10 @@ fn gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
 }
 
 impl Received {
-    /// Whether it takes long enough to decode that other requests would notice.
+    /// Whether it takes long enough to decode, some milliseconds, that other requests would notice. (To hand the rest to
+    /// other threads costs more than it is worth, and memory: each thread keeps some of what it has freed.)
     pub fn is_large(&self) -> bool {
-        self.bytes.len() > if self.gzip { 16 << 10 } else { 256 << 10 }
+        self.bytes.len() > if self.gzip { 64 << 10 } else { 1 << 20 }
     }
 
     /// Hands the decompressed body to `decode`.

@@ -101,6 +101,11 @@ impl Metrics {
         self.promql.api.login
     }
 
+    /// What it has written to its log until now.
+    pub fn log(&self) -> String {
+        self.server.process.output()
+    }
+
     /// Stops it as an operator does.
     pub async fn stop(&mut self) {
         self.server.stop().await;
