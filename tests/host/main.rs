@@ -14,6 +14,7 @@ mod embed;
 mod hostile;
 mod loki;
 mod otel;
+mod outage;
 mod overflow;
 mod plugins;
 mod prometheus;
