@@ -13,6 +13,7 @@ mod batcher;
 mod dead_letters;
 mod filter;
 mod retry;
+mod sampling;
 mod window;
 mod worker;
 
@@ -20,7 +21,7 @@ mod worker;
 mod tests;
 
 pub use dead_letters::DeadLetters;
-pub use filter::Filter;
+pub use filter::{Filter, Rules};
 
 use crate::config::DeliveryConfig;
 use crate::journal::{Books, Cursor, DropReason, Journal, Overflow, Start};

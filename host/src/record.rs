@@ -13,6 +13,7 @@ mod json;
 mod line_protocol;
 mod otlp;
 mod rows;
+mod rules;
 #[cfg(test)]
 mod samples;
 mod shared;
@@ -21,6 +22,7 @@ mod time;
 pub use attributes::{Attributes, Value};
 pub use encode::{Format, UnknownFormat};
 pub use rows::{EventBatch, NetworkBatch, Rows};
+pub(crate) use rules::{Rule, RuleId};
 pub use shared::SharedBatch;
 pub(crate) use shared::ViewGauge;
 pub use time::{InvalidTime, Timestamp};

@@ -131,18 +131,8 @@ impl Worker {
         let mut read = 0;
         for segment in self.cursor.read(config.max_records, config.max_bytes.as_usize()) {
             read += segment.events.len() + segment.operations.len();
-            if self.plan.filters.is_empty() {
-                window.events.push(&segment.batch, segment.events);
-                window.operations.push(&segment.batch, segment.operations);
-            } else {
-                let filters = &self.plan.filters;
-                window.events.push_filtered(&segment.batch, segment.events, |row| {
-                    filters.iter().all(|filter| filter.admits(row))
-                });
-                window.operations.push_filtered(&segment.batch, segment.operations, |row| {
-                    filters.iter().all(|filter| filter.admits(row))
-                });
-            }
+            window.events.push_admitted(&segment.batch, segment.events, &self.plan.filters);
+            window.operations.push_admitted(&segment.batch, segment.operations, &self.plan.filters);
         }
         let filtered = read - window.events.len() - window.operations.len();
         self.cursor.settle(Settled { filtered: filtered as u64, ..Settled::default() });

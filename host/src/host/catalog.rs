@@ -3,7 +3,7 @@
 //! Invariant: the one place that knows every type. A native type joins with one line, in [`Catalog::new`].
 
 use crate::config::{Config, Problems, PublisherSection};
-use crate::delivery::Filter;
+use crate::delivery::{Filter, Rules};
 use crate::publisher::{Factory, Publisher, PublisherType};
 use crate::publishers;
 use serde::Deserialize;
@@ -35,6 +35,7 @@ type Read = fn(&PublisherSection, &mut Problems) -> Option<Factory>;
 pub(super) struct Catalog {
     types: BTreeMap<&'static str, Read>,
     embedded: BTreeMap<String, Factory>,
+    rules: Rules,
 }
 
 #[derive(Clone, Deserialize)]
@@ -63,7 +64,7 @@ const WASM: &str = "wasm";
 
 impl Catalog {
     pub(super) fn new(embedded: BTreeMap<String, Factory>) -> Self {
-        let mut catalog = Self { types: BTreeMap::new(), embedded };
+        let mut catalog = Self { types: BTreeMap::new(), embedded, rules: Rules::default() };
         catalog.add::<publishers::FilePublisher>();
         catalog.add::<publishers::StdoutPublisher>();
         #[cfg(feature = "prometheus")]
@@ -97,10 +98,11 @@ impl Catalog {
                     }
                 },
             };
-            let filters = section.delivery.only.clone().map(Filter::new).into_iter().collect();
+            let only = section.delivery.only.as_ref();
+            let filters = only.and_then(|only| self.rules.filter(only)).into_iter().collect();
             entries.extend(source.map(|source| Entry { section: section.clone(), source, filters }));
         }
-        expand(config, &composites, &mut entries, problems);
+        expand(config, &composites, &mut entries, &self.rules, problems);
         self.add_unnamed(&mut entries);
         entries
     }
@@ -194,7 +196,13 @@ fn read_composite(section: &PublisherSection, problems: &mut Problems) -> Option
 type Composites<'a> = BTreeMap<&'a str, (&'a PublisherSection, CompositeConfig)>;
 
 /// Gives every member the filters of the composites that it is in, directly or not.
-fn expand(config: &Config, composites: &Composites<'_>, entries: &mut [Entry], problems: &mut Problems) {
+fn expand(
+    config: &Config,
+    composites: &Composites<'_>,
+    entries: &mut [Entry],
+    rules: &Rules,
+    problems: &mut Problems,
+) {
     let mut parents: BTreeMap<&str, &PublisherSection> = BTreeMap::new();
     for (section, composite) in composites.values() {
         if composite.members.is_empty() {
@@ -216,7 +224,8 @@ fn expand(config: &Config, composites: &Composites<'_>, entries: &mut [Entry], p
         }
     }
     for entry in entries {
-        entry.filters.extend(inherited(&entry.section.label, &parents).into_iter().map(Filter::new));
+        let inherited = inherited(&entry.section.label, &parents);
+        entry.filters.extend(inherited.iter().filter_map(|only| rules.filter(only)));
     }
     for label in composites.keys() {
         let mut at = *label;
