@@ -25,7 +25,7 @@ pub use filter::{Filter, Rules};
 
 use crate::config::DeliveryConfig;
 use crate::journal::{Books, Cursor, DropReason, Journal, Overflow, Start};
-use crate::publisher::{Context, Factory, Publisher, StatusSource};
+use crate::publisher::{Context, Factory, Publisher, Stand, StatusSource, panics};
 use crate::record::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -97,6 +97,8 @@ struct Live {
     misreported_rows: u64,
     last_error: Option<String>,
     last_delivery: Option<Timestamp>,
+    breaker: Stand,
+    next_attempt: Option<Timestamp>,
     detail: Option<StatusSource>,
 }
 
@@ -166,6 +168,11 @@ pub struct PublisherStatus {
     /// When it last published something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_delivery: Option<Timestamp>,
+    /// Open while it has failed so often, or for so long, that it counts as down.
+    pub breaker: Stand,
+    /// When it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Timestamp>,
     /// What the publisher says of itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<serde_json::Value>,
@@ -187,6 +194,8 @@ impl PublisherStatus {
             last_error: Some(reason),
             update_failed: None,
             last_delivery: None,
+            breaker: Stand::Closed,
+            next_attempt: None,
             detail: None,
         }
     }
@@ -278,7 +287,9 @@ impl Delivery {
             last_error: live.last_error,
             update_failed: None,
             last_delivery: live.last_delivery,
-            detail: live.detail.and_then(|detail| attempt::ask(|| detail())),
+            breaker: live.breaker,
+            next_attempt: live.next_attempt,
+            detail: live.detail.and_then(|detail| panics::ask(|| detail())),
         }
     }
 }
@@ -296,6 +307,8 @@ impl Shared {
                 misreported_rows: 0,
                 last_error: None,
                 last_delivery: None,
+                breaker: Stand::Closed,
+                next_attempt: None,
                 detail: None,
             }),
         }

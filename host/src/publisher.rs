@@ -3,8 +3,13 @@
 //! A publisher only delivers. Queueing, batching, deadlines, retries and counting belong to `delivery`, which knows
 //! no publisher's type. The plugin contract (`wit/0.1/publisher.wit`) mirrors this one, case by case.
 
+mod breaker;
+pub(crate) mod panics;
+
+pub use breaker::{Breaker, BreakerSettings, Stand};
+
 use crate::config::Secrets;
-use crate::record::{EventBatch, NetworkBatch};
+use crate::record::{EventBatch, EventMetrics, NetworkBatch, NetworkMetrics, Record, Rows};
 use futures_util::future::BoxFuture;
 use std::any::Any;
 use std::path::PathBuf;
@@ -65,6 +70,24 @@ pub trait Publisher: Any + Send {
     /// called from other tasks at any time.
     fn status(&self) -> Option<StatusSource> {
         None
+    }
+}
+
+/// The two kinds of record, as a publisher is handed them.
+pub(crate) trait Published: Record {
+    /// Has `publisher` publish `rows`.
+    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult>;
+}
+
+impl Published for EventMetrics {
+    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult> {
+        publisher.publish_event_metrics(rows)
+    }
+}
+
+impl Published for NetworkMetrics {
+    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult> {
+        publisher.publish_network_metrics(rows)
     }
 }
 
