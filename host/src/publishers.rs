@@ -1,9 +1,10 @@
 //! The native types of publishers, as configuration names them.
 //!
 //! Invariant: each joins through [`PublisherType`](crate::publisher::PublisherType) and nothing else, and none knows
-//! another. What two of them need stands in a module of its own: [`series`] (records folded into Prometheus series) and
+//! another; [`composite`] asks its members through the trait that all have. What two of them need stands in a module of its own: [`series`] (records folded into Prometheus series) and
 //! `offload` (blocking work that survives its caller).
 
+pub mod composite;
 pub mod file;
 mod offload;
 #[cfg(feature = "prometheus")]
