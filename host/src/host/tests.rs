@@ -91,7 +91,6 @@ async fn a_changed_file_is_applied_as_a_difference_and_a_wrong_one_is_not() {
     assert_eq!((lines("one.jsonl"), lines("two.jsonl")), (2, 1));
 }
 
-#[tokio::test]
 #[cfg(feature = "grafana-cloud")]
 #[tokio::test]
 async fn what_a_type_leaves_out_by_itself_it_gets_where_its_section_says_so() {

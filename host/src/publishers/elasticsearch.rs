@@ -143,7 +143,7 @@ impl PublisherType for ElasticsearchPublisher {
 
     /// A bulk request of some MiB is worth it, and two are under way at once.
     fn batch() -> Option<BatchSize> {
-        Some(BatchSize { records: 8_192, bytes: 16 << 20 })
+        Some(BatchSize { records: 4_096, bytes: 8 << 20 })
     }
 
     fn validate(config: &ElasticsearchConfig) -> Vec<(String, String)> {
