@@ -1,10 +1,12 @@
-//! The `pressroom` command: run a host, check a configuration, ask a running host, see a demonstration.
+//! The `pressroom` command: run a host, check a configuration, ask a running host, install dashboards, see a
+//! demonstration.
 //!
 //! Invariant: the only room that prints and that decides what the process ends with: 0 when it did what was asked, 1
 //! when that failed, 2 when what was asked, or the configuration, is wrong.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod check;
+mod dashboards;
 mod demo;
 mod report;
 mod run;
@@ -33,6 +35,7 @@ const DEFAULT_CONFIG: &str = "pressroom.toml";
   pressroom check --config pressroom.toml     is the configuration right?
   pressroom run --config pressroom.toml       run the host until ctrl-c
   pressroom report failed-events              ask the running host
+  pressroom dashboards install grafana        see it in Grafana
 
 Exit codes:
   0  it did what was asked
@@ -49,6 +52,7 @@ enum Command {
     Run(run::Args),
     Check(check::Args),
     Report(report::Args),
+    Dashboards(dashboards::Args),
     Demo(demo::Args),
 }
 
@@ -97,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => logging("info").and_then(|()| block_on(run::run(args))),
         Command::Check(args) => check::check(&args),
         Command::Report(args) => block_on(report::report(args)),
+        Command::Dashboards(args) => block_on(dashboards::dashboards(args)),
         Command::Demo(args) => logging("warn").and_then(|()| block_on(demo::demo(args))),
     };
     match outcome {

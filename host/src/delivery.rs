@@ -29,6 +29,7 @@ use crate::record::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -93,6 +94,7 @@ struct Live {
     since: Timestamp,
     attempts: u64,
     failed_attempts: u64,
+    attempt_time: Duration,
     misreported_rows: u64,
     last_error: Option<String>,
     last_delivery: Option<Timestamp>,
@@ -120,6 +122,10 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Running, Self::Retrying, Self::Held, Self::Waiting, Self::Draining, Self::Failed];
+
     /// As it is written in reports and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -155,6 +161,10 @@ pub struct PublisherStatus {
     pub attempts: u64,
     /// Calls that failed, wholly or for some rows.
     pub failed_attempts: u64,
+    /// How long all calls took together.
+    pub attempt_seconds: f64,
+    /// How long the oldest of the backlog has been waiting; 0 where there is none.
+    pub backlog_age_seconds: f64,
     /// Rows that it reported and that do not exist, or that it reported twice.
     pub misreported_rows: u64,
     /// The last error, even if it has passed.
@@ -183,6 +193,8 @@ impl PublisherStatus {
             books: Books::default(),
             attempts: 0,
             failed_attempts: 0,
+            attempt_seconds: 0.0,
+            backlog_age_seconds: 0.0,
             misreported_rows: 0,
             last_error: Some(reason),
             update_failed: None,
@@ -275,6 +287,8 @@ impl Delivery {
             books: self.cursor.books(),
             attempts: live.attempts,
             failed_attempts: live.failed_attempts,
+            attempt_seconds: live.attempt_time.as_secs_f64(),
+            backlog_age_seconds: self.cursor.behind().as_secs_f64(),
             misreported_rows: live.misreported_rows,
             last_error: live.last_error,
             update_failed: None,
@@ -307,6 +321,7 @@ impl Shared {
                 since: Timestamp::now(),
                 attempts: 0,
                 failed_attempts: 0,
+                attempt_time: Duration::ZERO,
                 misreported_rows: 0,
                 last_error: None,
                 last_delivery: None,

@@ -312,6 +312,11 @@ impl Cursor {
         memory.books(self.id).or_else(|| self.ended.get().copied()).unwrap_or_default()
     }
 
+    /// How long the oldest batch that is not acknowledged has been waiting; nothing where all of them are.
+    pub fn behind(&self) -> Duration {
+        self.journal.0.memory.lock().behind(self.id)
+    }
+
     /// Ends the cursor: its backlog is dropped for `reason`. Returns the final books; if it had ended, those of then.
     pub fn retire(&self, reason: DropReason) -> Books {
         let mut memory = self.journal.0.memory.lock();

@@ -7,11 +7,13 @@
 mod support;
 
 mod cli;
+mod dashboards;
 mod demo;
 mod embed;
 mod hostile;
 mod loki;
 mod otel;
+mod outage;
 mod overflow;
 mod plugins;
 mod prometheus;

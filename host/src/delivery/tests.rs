@@ -305,8 +305,11 @@ async fn a_call_that_hangs_is_given_up_and_one_that_panics_costs_its_publisher()
     let bench = Bench::new(config, [Answer::Never, Answer::Panic]);
     bench.record(&["1"]);
     bench.until(|_| bench.delivery.status().state == State::Retrying).await;
-    assert_eq!(bench.delivery.status().reason.as_deref(), Some("no answer within 3s"));
+    let status = bench.delivery.status();
+    assert_eq!(status.reason.as_deref(), Some("no answer within 3s"));
+    assert!(status.attempt_seconds >= 3.0 && status.backlog_age_seconds > 0.0, "{status:?}");
     assert_eq!(bench.settled().await.delivered, 1);
+    assert_eq!(bench.delivery.status().backlog_age_seconds, 0.0);
     assert!(bench.waits()[0] >= Duration::from_secs(3));
     assert_eq!(bench.delivery.status().last_error.unwrap(), "the publisher panicked: as the script says");
     assert_eq!(bench.script.lock().built, 1);

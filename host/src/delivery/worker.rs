@@ -199,6 +199,7 @@ impl Worker {
             return true;
         };
         let publish = async { R::publish(publisher, &rows).await };
+        let began = Instant::now();
         let called = call(publish, self.plan.config.timeout, &mut self.drain).await;
         let mut go_on = true;
         let answer = match called {
@@ -222,6 +223,7 @@ impl Worker {
         let verdict = judge(&rows, without_secrets(answer, &self.plan.context.secrets));
         self.shared.update(|live| {
             live.attempts += 1;
+            live.attempt_time += began.elapsed();
             live.failed_attempts += u64::from(verdict.trouble.is_some() || !verdict.rejected.is_empty());
             live.misreported_rows += verdict.misreported;
         });

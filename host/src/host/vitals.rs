@@ -1,6 +1,6 @@
 //! The host's own metrics, in the text exposition format.
 
-use crate::delivery::PublisherStatus;
+use crate::delivery::{PublisherStatus, State};
 use crate::journal::Journal;
 use crate::recorder::Recorder;
 use crate::report::{Exposition, Reports};
@@ -43,25 +43,98 @@ fn expose_publisher(mut out: Exposition, status: &PublisherStatus) -> Exposition
         let help = "What became of a publisher's records.";
         out = out.counter("pressroom_publisher_records_total", help, &labels, count);
     }
+    for state in State::ALL {
+        let labels = [("publisher", label), ("state", state.as_str())];
+        let help = "1 for the state that a publisher is in, 0 for the others.";
+        out = out.gauge("pressroom_publisher_state", help, &labels, state == status.state);
+    }
     let own = [("publisher", label), ("type", status.kind.as_ref())];
     let publisher = [("publisher", label)];
-    out.gauge(
-        "pressroom_publisher_backlog_records",
-        "Records that are yet to be published.",
-        &publisher,
-        books.backlog,
-    )
-    .gauge(
-        "pressroom_publisher_up",
-        "1 while a publisher is at work, 0 while it retries, is held, waits or has failed.",
-        &own,
-        matches!(status.state, crate::delivery::State::Running),
-    )
-    .counter("pressroom_publisher_attempts_total", "Calls of a publisher.", &publisher, status.attempts)
-    .counter(
-        "pressroom_publisher_failed_attempts_total",
-        "Calls of a publisher that failed, wholly or for some rows.",
-        &publisher,
-        status.failed_attempts,
-    )
+    let out = out
+        .gauge(
+            "pressroom_publisher_up",
+            "1 while a publisher is at work, 0 while it retries, is held, waits or has failed.",
+            &own,
+            status.state == State::Running,
+        )
+        .gauge(
+            "pressroom_publisher_update_failed",
+            "1 while a publisher's newest settings or plugin file cannot run and the version before goes on.",
+            &publisher,
+            status.update_failed.is_some(),
+        )
+        .gauge(
+            "pressroom_publisher_backlog_records",
+            "Records that are yet to be published.",
+            &publisher,
+            books.backlog,
+        )
+        .gauge(
+            "pressroom_publisher_backlog_age_seconds",
+            "How long the oldest record of the backlog has been waiting; 0 where there is none.",
+            &publisher,
+            status.backlog_age_seconds,
+        )
+        .counter("pressroom_publisher_attempts_total", "Calls of a publisher.", &publisher, status.attempts)
+        .counter(
+            "pressroom_publisher_failed_attempts_total",
+            "Calls of a publisher that failed, wholly or for some rows.",
+            &publisher,
+            status.failed_attempts,
+        )
+        .counter(
+            "pressroom_publisher_attempt_seconds_total",
+            "How long all calls of a publisher took together.",
+            &publisher,
+            status.attempt_seconds,
+        );
+    match &status.detail {
+        Some(detail) if &*status.kind == "wasm" => expose_plugin(out, label, detail),
+        _ => out,
+    }
+}
+
+/// What a plugin's status says of itself, as far as it is a number. A plugin that was replaced begins anew.
+fn expose_plugin(out: Exposition, label: &str, detail: &serde_json::Value) -> Exposition {
+    let number = |key: &str| detail.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default();
+    let publisher = [("publisher", label)];
+    let mut out = out
+        .gauge(
+            "pressroom_plugin_memory_bytes",
+            "Memory and tables that a plugin's instance holds.",
+            &publisher,
+            number("memory_bytes"),
+        )
+        .gauge(
+            "pressroom_plugin_memory_limit_bytes",
+            "What it may hold: limits.memory.",
+            &publisher,
+            number("memory_limit_bytes"),
+        );
+    for (name, help, key) in [
+        ("pressroom_plugin_calls_total", "Calls into a plugin.", "calls"),
+        (
+            "pressroom_plugin_instances_started_total",
+            "Instances of a plugin that came to life.",
+            "instances_started",
+        ),
+        (
+            "pressroom_plugin_instances_retired_total",
+            "Instances that made way for a fresh one before they reached their memory's limit.",
+            "instances_retired",
+        ),
+        (
+            "pressroom_plugin_failures_total",
+            "Instances that were discarded, or could not be started: trap, panic, limit, deadline, call given up.",
+            "traps",
+        ),
+        (
+            "pressroom_plugin_log_lines_dropped_total",
+            "Log lines of a plugin beyond what it may write.",
+            "log_lines_dropped",
+        ),
+    ] {
+        out = out.counter(name, help, &publisher, number(key));
+    }
+    out
 }

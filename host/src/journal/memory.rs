@@ -9,6 +9,7 @@ use crate::record::{Batch, Record, SharedBatch, ViewGauge};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) struct Memory {
@@ -367,6 +368,14 @@ impl Memory {
     /// The books of a cursor that has not been retired.
     pub(super) fn books(&self, id: u32) -> Option<Books> {
         self.cursors.iter().find(|place| place.id == id).map(|place| place.books(self.end))
+    }
+
+    /// How long the oldest batch that the cursor has not acknowledged has been waiting.
+    pub(super) fn behind(&self, id: u32) -> Duration {
+        let Some(place) = self.cursors.iter().find(|place| place.id == id) else { return Duration::ZERO };
+        let oldest = self.batches.partition_point(|batch| batch.end() <= place.acknowledged);
+        let oldest = self.batches.get(oldest).filter(|batch| place.is_behind(batch.end()));
+        oldest.map_or(Duration::ZERO, |batch| batch.age())
     }
 
     pub(super) fn retire(&mut self, id: u32, reason: DropReason) -> Option<Books> {

@@ -195,6 +195,32 @@ fn a_stopped_cursor_reads_what_it_had_and_no_more() {
 }
 
 #[test]
+fn a_cursor_is_behind_by_what_its_oldest_open_batch_has_waited() {
+    let journal = journal(1_000, 4);
+    let cursor = journal.cursor("a".into(), Start::Newest, Overflow::DropOldest);
+    assert_eq!(cursor.behind(), Duration::ZERO);
+    append(&journal, 1).unwrap();
+    let between = std::time::Instant::now();
+    append(&journal, 1).unwrap();
+    let since = between.elapsed();
+    assert!(cursor.behind() >= since);
+    // Read is not settled, and settled is not passed.
+    cursor.read(1, usize::MAX);
+    deliver(&cursor, 1);
+    assert!(cursor.behind() >= since);
+    cursor.acknowledge();
+    assert!((Duration::from_nanos(1)..=between.elapsed()).contains(&cursor.behind()), "now the second");
+    cursor.read(1, usize::MAX);
+    deliver(&cursor, 1);
+    cursor.acknowledge();
+    assert_eq!(cursor.behind(), Duration::ZERO);
+    // What comes after its end is not its own.
+    cursor.stop();
+    append(&journal, 1).unwrap();
+    assert_eq!(cursor.behind(), Duration::ZERO);
+}
+
+#[test]
 fn retiring_drops_the_backlog_once_and_the_books_stay() {
     let journal = journal(100, 4);
     let cursor = journal.cursor("a".into(), Start::Newest, Overflow::DropOldest);

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// The bytes that all live views of one journal occupy.
 #[derive(Clone, Debug, Default)]
@@ -155,6 +156,7 @@ pub struct SharedBatch {
     pub(super) events: Shelf<EventMetrics>,
     pub(super) operations: Shelf<NetworkMetrics>,
     record_bytes: usize,
+    sealed: Instant,
     pub(super) gauge: ViewGauge,
 }
 
@@ -172,6 +174,7 @@ impl SharedBatch {
             events: Shelf::new(batch.events),
             operations: Shelf::new(batch.operations),
             record_bytes,
+            sealed: Instant::now(),
             gauge,
         }
     }
@@ -204,6 +207,11 @@ impl SharedBatch {
     /// The network operations.
     pub fn operations(&self) -> &[NetworkMetrics] {
         &self.operations.rows
+    }
+
+    /// How long ago it was sealed.
+    pub(crate) fn age(&self) -> Duration {
+        self.sealed.elapsed()
     }
 
     /// What its records occupy, in bytes; views are counted by the gauge.

@@ -116,13 +116,24 @@ impl Api {
 
     /// Waits until a publisher is as `wanted`, and gives its status.
     pub async fn until(&self, label: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.until_within(PATIENCE, label, what, wanted).await
+    }
+
+    /// As [`Api::until`], with another deadline.
+    pub async fn until_within(
+        &self,
+        patience: Duration,
+        label: &str,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let last = std::sync::Mutex::new(Value::Null);
         let look = || async {
             let status = self.publisher(label).await;
             *last.lock().unwrap() = status.clone();
             wanted(&status).then_some(status)
         };
-        until_or(&format!("`{label}` {what}"), PATIENCE, look, || format!("{:#}", last.lock().unwrap())).await
+        until_or(&format!("`{label}` {what}"), patience, look, || format!("{:#}", last.lock().unwrap())).await
     }
 
     /// Waits until a publisher has delivered so many.

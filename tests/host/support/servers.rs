@@ -69,6 +69,7 @@ impl Server {
 }
 
 /// Nobody waits for the log of a test that passes; of one that fails, its end is said.
+#[allow(clippy::print_stderr)] // for the harness, which shows it where the test fails
 impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
