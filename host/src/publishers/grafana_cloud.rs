@@ -41,7 +41,7 @@ pub struct GrafanaCloudPublisher {
     status: Arc<Status>,
     /// Until `open` gives it to the loop.
     place: Option<Place>,
-    /// Absent before `open`, and after a successor has taken it over.
+    /// Absent before `open`, after `close`, and after a successor has taken it over.
     pusher: Option<Pusher>,
 }
 
@@ -128,7 +128,7 @@ impl Publisher for GrafanaCloudPublisher {
 
     /// Pushes the last state, and marks every series as over.
     async fn close(&mut self) -> Result<(), PublishError> {
-        match &mut self.pusher {
+        match self.pusher.take() {
             Some(pusher) => pusher.close().await,
             None => Ok(()),
         }
