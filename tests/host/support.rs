@@ -135,10 +135,13 @@ pub async fn until_or<T, F: Future<Output = Option<T>>>(
 
 /// Says that a test was not run, and fails where nothing may be left out.
 pub fn skipped(what: &str) {
-    // Written past the harness, which keeps to itself what a test that passes prints.
-    let line = format!("\nSKIPPED: {what}; tests/run brings it\n");
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    say(&format!("SKIPPED: {what}; tests/run brings it"));
     assert!(std::env::var_os("CI").is_none(), "in CI nothing is skipped: {what}");
+}
+
+/// Says something past the harness, which keeps to itself what a test that passes prints.
+pub fn say(what: &str) {
+    let _ = std::io::stderr().write_all(format!("\n{what}\n").as_bytes());
 }
 
 /// The repository.

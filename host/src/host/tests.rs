@@ -125,6 +125,28 @@ async fn a_composite_gives_its_filter_to_its_members() {
     assert_eq!((books("all").delivered, books("all").filtered), (2, 1));
 }
 
+#[cfg(feature = "grafana-cloud")]
+#[tokio::test]
+async fn what_a_type_leaves_out_by_itself_it_gets_where_its_section_says_so() {
+    // Nobody is there, and nobody needs to be.
+    let url = "url = \"http://127.0.0.1:1/loki/api/v1/push\"";
+    let text = format!(
+        "[server]\nenabled = false\n[publishers.failed]\ntype = \"loki\"\n{url}\n[publishers.all]\ntype = \
+         \"loki\"\nonly = {{}}\n{url}\n[publishers.one]\ntype = \"loki\"\nonly = {{ kind = \"network\" }}\n{url}\n"
+    );
+    let config = Config::parse(&text, Path::new(""), "pressroom.toml").unwrap();
+    let host = Host::builder().config(config).watch(false).start().await.unwrap();
+    let recorder = host.recorder();
+    recorder.event("a").start().complete();
+    recorder.event("a").start().fail("broken");
+    recorder.network("GET", "h", 1).start().finish(0, 0);
+    let closing = host.shutdown(Duration::from_millis(100)).await;
+    let filtered = |label: &str| {
+        closing.publishers.iter().find(|account| &*account.label == label).unwrap().books.filtered
+    };
+    assert_eq!((filtered("failed"), filtered("all"), filtered("one")), (2, 0, 2));
+}
+
 #[tokio::test]
 async fn a_host_does_not_start_without_what_its_configuration_says() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 use super::{PATIENCE, until_or};
 use serde_json::{Value, json};
 use std::ops::Range;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A client of one host.
@@ -42,6 +43,14 @@ impl Api {
     pub fn new(url: String) -> Self {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
         Self { url, client, login: None }
+    }
+
+    /// Trusting nobody but the authority of this certificate.
+    pub fn trusting(mut self, ca: &Path) -> Self {
+        let ca = reqwest::Certificate::from_pem(&std::fs::read(ca).unwrap()).unwrap();
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(30));
+        self.client = client.tls_built_in_root_certs(false).add_root_certificate(ca).build().unwrap();
+        self
     }
 
     /// With a user and a password.
@@ -107,13 +116,24 @@ impl Api {
 
     /// Waits until a publisher is as `wanted`, and gives its status.
     pub async fn until(&self, label: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.until_within(PATIENCE, label, what, wanted).await
+    }
+
+    /// As [`Api::until`], with another deadline.
+    pub async fn until_within(
+        &self,
+        patience: Duration,
+        label: &str,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let last = std::sync::Mutex::new(Value::Null);
         let look = || async {
             let status = self.publisher(label).await;
             *last.lock().unwrap() = status.clone();
             wanted(&status).then_some(status)
         };
-        until_or(&format!("`{label}` {what}"), PATIENCE, look, || format!("{:#}", last.lock().unwrap())).await
+        until_or(&format!("`{label}` {what}"), patience, look, || format!("{:#}", last.lock().unwrap())).await
     }
 
     /// Waits until a publisher has delivered so many.

@@ -356,7 +356,9 @@ impl Loop {
         match self.answer(describe(descriptions)).await {
             Some(Answer::Taken) | None => {}
             Some(answer) => {
-                tracing::debug!(publisher = %self.push.label, ?answer, "no descriptions are wanted")
+                let answer = format!("{answer:?}");
+                let answer = self.push.secrets.redact(&answer);
+                tracing::debug!(publisher = %self.push.label, "descriptions are not wanted: {answer}");
             }
         }
     }

@@ -59,8 +59,8 @@ pub enum Needs {
 }
 
 impl Needs {
-    /// The servers that have it, of those that this run is about.
-    fn kinds(self) -> Vec<Kind> {
+    /// The servers that have it, of those that this run is about. One that is not installed is said to be skipped.
+    fn installed(self) -> Vec<Kind> {
         let mut kinds = vec![Kind::OpenSearch3, Kind::Elasticsearch9];
         if everything() {
             kinds.extend([Kind::OpenSearch2, Kind::Elasticsearch8]);
@@ -69,6 +69,14 @@ impl Needs {
             Self::Nothing => true,
             Self::DataStreams => kind.is_opensearch(),
             Self::Guard => !kind.is_opensearch(),
+        });
+        kinds.retain(|kind| {
+            let folder = installed(kind.name());
+            let is_there = folder.is_some_and(|folder| folder.join("jdk/bin/java").is_file());
+            if !is_there {
+                skipped(&format!("{} is not installed, or the JDK that it runs on", kind.name()));
+            }
+            is_there
         });
         kinds
     }
@@ -93,31 +101,40 @@ impl Search {
     /// Runs `case` on every server of this run that has what it needs, one after the other, beginning with the one
     /// that runs already. A case finds data of others there: what it writes is under its own [`Search::prefix`].
     pub async fn each(needs: Needs, case: impl AsyncFn(&mut Self)) {
-        let guarded = needs == Needs::Guard;
-        let mut left = needs.kinds();
-        left.retain(|kind| {
-            let folder = installed(kind.name());
-            let is_there = folder.is_some_and(|folder| folder.join("jdk/bin/java").is_file());
-            if !is_there {
-                skipped(&format!("{} is not installed, or the JDK that it runs on", kind.name()));
-            }
-            is_there
-        });
+        let mut left = needs.installed();
         while !left.is_empty() {
-            let mut running = RUNNING.lock().await;
-            let fits = |server: &mut Self| {
-                server.guarded == guarded && left.contains(&server.kind) && server.server.process.runs()
-            };
-            let mut server = match running.take().and_then(|mut server| fits(&mut server).then_some(server)) {
-                Some(server) => server,
-                None => Self::start(left[0], guarded).await,
-            };
-            left.retain(|kind| *kind != server.kind);
-            server.begin();
-            // One that a failed test leaves behind is in a state that nobody knows: it goes with the panic.
-            case(&mut server).await;
-            *running = Some(server);
+            let done = Self::run(needs, &left, &case).await;
+            left.retain(|kind| *kind != done);
         }
+    }
+
+    /// As [`Search::each`], on one of them: for what hangs on a server's being away, and not on which one it is.
+    pub async fn any(needs: Needs, case: impl AsyncFn(&mut Self)) {
+        let kinds = needs.installed();
+        if !kinds.is_empty() {
+            Self::run(needs, &kinds, &case).await;
+        }
+    }
+
+    /// Runs `case` on one of these, and says on which.
+    async fn run(needs: Needs, kinds: &[Kind], case: &impl AsyncFn(&mut Self)) -> Kind {
+        let guarded = needs == Needs::Guard;
+        let mut running = RUNNING.lock().await;
+        let fits = |server: &mut Self| {
+            server.guarded == guarded && kinds.contains(&server.kind) && server.server.process.runs()
+        };
+        // One that does not fit is stopped here, before the next is started.
+        let fitting = running.take().and_then(|mut server| fits(&mut server).then_some(server));
+        let mut server = match fitting {
+            Some(server) => server,
+            None => Self::start(kinds[0], guarded).await,
+        };
+        server.begin();
+        // One that a failed test leaves behind is in a state that nobody knows: it goes with the panic.
+        case(&mut server).await;
+        let kind = server.kind;
+        *running = Some(server);
+        kind
     }
 
     async fn start(kind: Kind, guarded: bool) -> Self {

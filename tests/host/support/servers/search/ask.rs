@@ -70,10 +70,25 @@ impl Search {
 
     /// How often each id stands in the indices, all of them together.
     pub async fn ids(&self, indices: &str) -> BTreeMap<String, usize> {
+        self.count_by(indices, &json!(false), |hit| &hit["_id"]).await
+    }
+
+    /// How often each value of an attribute, a text, stands in the indices.
+    pub async fn attributes(&self, indices: &str, name: &str) -> BTreeMap<String, usize> {
+        let source = json!([format!("attributes.{name}")]);
+        self.count_by(indices, &source, |hit| &hit["_source"]["attributes"][name]).await
+    }
+
+    async fn count_by(
+        &self,
+        indices: &str,
+        source: &Value,
+        text: impl Fn(&Value) -> &Value,
+    ) -> BTreeMap<String, usize> {
         self.refresh(indices).await;
-        let mut ids = BTreeMap::new();
+        let mut counts = BTreeMap::new();
         let first = format!("/{indices}/_search?scroll=5m");
-        let all = json!({ "size": 10_000, "sort": ["_doc"], "_source": false });
+        let all = json!({ "size": 10_000, "sort": ["_doc"], "_source": source });
         let mut page = self.asked(Method::POST, &first, Some(&all)).await;
         loop {
             let hits = page["hits"]["hits"].as_array().unwrap();
@@ -81,13 +96,14 @@ impl Search {
                 break;
             }
             for hit in hits {
-                *ids.entry(hit["_id"].as_str().unwrap().to_owned()).or_default() += 1;
+                let text = text(hit).as_str().unwrap_or_else(|| panic!("{hit:#}"));
+                *counts.entry(text.to_owned()).or_default() += 1;
             }
             let next = json!({ "scroll": "5m", "scroll_id": page["_scroll_id"] });
             page = self.asked(Method::POST, "/_search/scroll", Some(&next)).await;
         }
         let end = json!({ "scroll_id": page["_scroll_id"] });
         self.asked(Method::DELETE, "/_search/scroll", Some(&end)).await;
-        ids
+        counts
     }
 }
