@@ -162,7 +162,7 @@ async fn every_query_finds_data(prometheus: &Metrics, running: Running) {
     assert_eq!(down[""], 3.0);
     // One of seven events failed, one of three network operations; 7 of 7 events were tried 6 times again.
     let ratios =
-        [("Failed events", 1.0 / 7.0), ("Failed operations", 1.0 / 3.0), ("Retries an event", 6.0 / 7.0)];
+        [("Failed events", 1.0 / 7.0), ("Failed operations", 1.0 / 3.0), ("Retries per event", 6.0 / 7.0)];
     for (title, wanted) in ratios {
         let shown = grafana.shown(&dashboard, title, "").await[""];
         assert!((shown - wanted).abs() < 1e-3, "{title}: {shown}, not {wanted}");
