@@ -6,7 +6,7 @@
 use super::contract::Arrived::Counts;
 #[cfg(feature = "wasm")]
 use super::contract::Arrived::Untold;
-use super::contract::{Arrived, Behaviour, Subject, holds, id_in, outcomes_hold};
+use super::contract::{Arrived, Behaviour, SLOW, Subject, holds, id_in, outcomes_hold};
 use crate::host::check;
 use crate::publisher::{Fate, PublishError, PublishResult, Publisher, PublisherType, Unpublished};
 use crate::publishers::{FilePublisher, StdoutPublisher};
@@ -17,9 +17,6 @@ use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// A composite is no publisher: its members are.
-const NONE: &str = "composite";
-
 #[test]
 fn no_type_is_left_out() {
     let dir = tempfile::tempdir().unwrap();
@@ -28,7 +25,7 @@ fn no_type_is_left_out() {
     let (_, known) = error.split_once("known are ").unwrap();
     let known: Vec<&str> = known.lines().next().unwrap().split(", ").collect();
     let here = [
-        NONE,
+        crate::host::composite::TYPE,
         "embedded",
         FilePublisher::TYPE,
         #[cfg(feature = "prometheus")]
@@ -162,14 +159,18 @@ impl Embedded {
         }
     }
 
-    fn publish(&mut self, ids: Vec<Uuid>) -> PublishResult {
+    async fn publish(&mut self, ids: Vec<Uuid>) -> PublishResult {
         self.calls += 1;
+        if let Behaviour::Slow = self.behaviour {
+            tokio::time::sleep(SLOW).await;
+        }
         let left_out = match self.behaviour {
             Behaviour::RetryFirst if self.calls <= 3 => return Err(PublishError::retry("not now")),
             Behaviour::Hold => return Err(PublishError::hold("it wants to be mended")),
             Behaviour::RejectRow => Some((0, Fate::Reject { reason: "this row never".into() })),
             Behaviour::RetryRow => Some((1, Fate::Retry { reason: "this row later".into(), after: None })),
-            Behaviour::Publish | Behaviour::RetryFirst => None,
+            Behaviour::RejectAll => return Err(PublishError::reject("never")),
+            Behaviour::Publish | Behaviour::RetryFirst | Behaviour::Slow | Behaviour::FlushError => None,
         };
         let left_out = left_out.filter(|(row, _)| *row < ids.len());
         let kept = |row: &usize| left_out.as_ref().is_none_or(|(left_out, _)| left_out != row);
@@ -181,11 +182,18 @@ impl Embedded {
 #[async_trait::async_trait]
 impl Publisher for Embedded {
     async fn publish_event_metrics(&mut self, events: &EventBatch) -> PublishResult {
-        self.publish(events.iter().map(|event| event.id).collect())
+        self.publish(events.iter().map(|event| event.id).collect()).await
     }
 
     async fn publish_network_metrics(&mut self, operations: &NetworkBatch) -> PublishResult {
-        self.publish(operations.iter().map(|operation| operation.id).collect())
+        self.publish(operations.iter().map(|operation| operation.id).collect()).await
+    }
+
+    async fn flush(&mut self) -> Result<(), PublishError> {
+        match self.behaviour {
+            Behaviour::FlushError => Err(PublishError::retry("not handed on")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -193,6 +201,66 @@ impl Publisher for Embedded {
 async fn embedded() {
     holds(|_| Embedded::subject(Behaviour::Publish)).await;
     outcomes_hold(|behaviour, _| Embedded::subject(behaviour)).await;
+}
+
+/// A failover over these, the first choice first. What has reached one of them has arrived.
+fn failover(members: Vec<(&str, Subject)>, behaviour: Behaviour, dir: &Path) -> Subject {
+    use crate::publisher::{BreakerSettings, Context};
+    use crate::publishers::composite::{Failover, MemberPlan};
+    use std::time::Duration;
+
+    let (mut plans, mut arrived) = (Vec::new(), Vec::new());
+    for (label, subject) in members {
+        arrived.push(subject.arrived);
+        plans.push(MemberPlan {
+            kind: "member".into(),
+            factory: subject.factory,
+            context: Context::detached(label, dir),
+            timeout: Duration::from_secs(30),
+            fingerprint: format!("{behaviour:?}"),
+            missing: None,
+            required: true,
+        });
+    }
+    // So quick that members go out and come back many times.
+    let (initial, max) = (Duration::from_millis(1), Duration::from_millis(5));
+    let breaker = BreakerSettings { failures: 2, initial, max, ..BreakerSettings::default() };
+    Subject {
+        factory: Failover::factory(breaker, plans),
+        arrived: Box::new(move || {
+            let ids = arrived.iter().flat_map(|arrived| match arrived() {
+                Arrived::Ids(ids) => ids,
+                _ => panic!("all members keep their records"),
+            });
+            Arrived::Ids(ids.collect())
+        }),
+    }
+}
+
+#[tokio::test]
+async fn composite() {
+    let file = |name: &str, dir: &Path| {
+        let config: <FilePublisher as PublisherType>::Config =
+            toml::from_str(&format!("path = '{name}/x.jsonl'")).unwrap();
+        let out = dir.join(name);
+        Subject {
+            factory: Arc::new(move |context| {
+                let built = FilePublisher::build(config.clone(), context);
+                Box::pin(async { Ok(Box::new(built?) as Box<dyn Publisher>) })
+            }),
+            arrived: Box::new(move || if out.exists() { ids_in(&out) } else { Arrived::Ids(Vec::new()) }),
+        }
+    };
+    let well = Behaviour::Publish;
+    holds(|dir| failover(vec![("a", file("a", dir)), ("b", file("b", dir))], well, dir)).await;
+    // The first choice is down all the time, and nobody is the wiser.
+    holds(|dir| failover(vec![("a", Embedded::subject(Behaviour::Hold)), ("b", file("b", dir))], well, dir))
+        .await;
+    outcomes_hold(|behaviour, dir| {
+        let members = ["a", "b"].map(|label| (label, Embedded::subject(behaviour)));
+        failover(members.into(), behaviour, dir)
+    })
+    .await;
 }
 
 #[cfg(feature = "wasm")]
@@ -220,6 +288,9 @@ async fn wasm_with_outcomes() {
             Behaviour::RetryRow => "do = 'retry-row', row = 1",
             Behaviour::RetryFirst => "do = 'retry-first', n = 3",
             Behaviour::Hold => "do = 'hold'",
+            Behaviour::RejectAll => "do = 'reject-all'",
+            Behaviour::Slow => &format!("do = 'sleep', ms = {}", SLOW.as_millis()),
+            Behaviour::FlushError => "do = 'flush-error'",
         };
         let section = format!("config = {{ {config} }}");
         Subject { factory: crate::wasm::tests::factory("hostile", &section), arrived: Box::new(|| Untold) }
