@@ -9,6 +9,7 @@ mod support;
 mod cli;
 mod demo;
 mod embed;
+mod failover;
 mod hostile;
 mod otel;
 mod overflow;
