@@ -11,6 +11,7 @@ mod dashboards;
 mod demo;
 mod elasticsearch;
 mod embed;
+mod failover;
 mod hostile;
 mod loki;
 mod otel;

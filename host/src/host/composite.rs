@@ -286,7 +286,7 @@ impl Planner {
             let section = &entry.section;
             let label: Arc<str> = section.label.as_str().into();
             let own = section.delivery_keys().any(|key| key == "timeout").then_some(section.delivery.timeout);
-            let place = [place, &[label.clone()]].concat();
+            let place = [place, std::slice::from_ref(&label)].concat();
             let made = self.make(entry, own.unwrap_or(timeout), &place, config, found);
             fingerprint.push_str(&format!(" [{}]", made.fingerprint));
             members.push(label.clone());

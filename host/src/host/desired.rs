@@ -248,7 +248,7 @@ impl Planner {
     fn configured(&self, entry: &Entry, config: &Config, found: &mut [Found]) -> Desired {
         let section = &entry.section;
         let label: Arc<str> = section.label.as_str().into();
-        let made = self.make(entry, section.delivery.timeout, &[label.clone()], config, found);
+        let made = self.make(entry, section.delivery.timeout, std::slice::from_ref(&label), config, found);
         let mut fingerprint = made.fingerprint;
         for filter in &entry.filters {
             fingerprint.push_str(&format!(" {filter:?}"));

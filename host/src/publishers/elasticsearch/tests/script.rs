@@ -54,6 +54,8 @@ pub(crate) enum Reply {
     Silence,
     /// This, when somebody says so.
     When(Arc<tokio::sync::Notify>, Box<Reply>),
+    /// This, after a while.
+    Late(std::time::Duration, Box<Reply>),
 }
 
 impl Reply {
@@ -177,6 +179,10 @@ async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Kept>>, act: Arc<Mutex<Act
                 said.notified().await;
                 *reply
             }
+            Reply::Late(after, reply) => {
+                tokio::time::sleep(after).await;
+                *reply
+            }
             reply => reply,
         };
         let (status, header, body) = match reply {
@@ -187,7 +193,7 @@ async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Kept>>, act: Arc<Mutex<Act
                 return;
             }
             Reply::Torn => return,
-            Reply::Silence | Reply::When(..) => return std::future::pending().await,
+            Reply::Silence | Reply::When(..) | Reply::Late(..) => return std::future::pending().await,
         };
         let body = body.to_string();
         let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n{header}\r\n", body.len());
