@@ -34,6 +34,8 @@ pub struct Desired {
     pub configured: bool,
     /// The host must not start without it.
     pub required: bool,
+    /// Labels that it holds beside its own: of what it is made of.
+    pub members: Vec<Arc<str>>,
 }
 
 /// What one call of [`Registry::apply`] did, by label.
@@ -103,6 +105,15 @@ struct Running {
     delivery: Arc<Delivery>,
     /// Of what runs; `None` while it waits for something to run.
     fingerprint: Option<String>,
+    /// The labels that it holds beside its own.
+    members: Vec<Arc<str>>,
+}
+
+impl Desired {
+    /// Whether it is made of something that another delivery holds.
+    fn takes_from_another(&self, held: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
+        self.members.iter().any(|member| held.get(member).is_some_and(|holder| *holder != self.label))
+    }
 }
 
 struct Failure {
@@ -140,9 +151,12 @@ impl Registry {
     pub async fn apply(&self, desired: Vec<Desired>, patience: Duration, retry_failed: bool) -> Applied {
         let _one_at_a_time = self.applying.lock().await;
         let applied = Mutex::new(Applied::default());
+        let held = self.held();
         let removed = self.take_removed(&desired);
         let (known, new): (Vec<_>, Vec<_>) =
             desired.iter().partition(|desired| self.is_running(&desired.label));
+        let (taking_in, known): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|desired| desired.takes_from_another(&held));
         let change = async |desired: &Desired| {
             let change = self.change(desired, retry_failed).await;
             // At once, so that reports show what is done while others are still at it.
@@ -152,14 +166,27 @@ impl Registry {
             let accounts = self.drain(removed, patience, DropReason::Removed).await;
             applied.lock().removed.extend(accounts.into_iter().map(|account| account.label));
         };
-        // A label that goes gives up its port or its file before one that comes wants it: a rename is both.
+        // A label that goes gives up its port or its file before one that comes wants it: a rename is both, and so is a
+        // label that moves into a failover, or out of one.
         tokio::join!(join_all(known.into_iter().map(&change)), drained);
+        for desired in taking_in {
+            change(desired).await;
+        }
         join_all(new.into_iter().map(&change)).await;
         let wanted = |label: &Arc<str>| desired.iter().any(|desired| desired.label == *label);
         self.state.lock().failures.retain(|label, _| wanted(label));
         let mut applied = applied.into_inner();
         applied.sort();
         applied
+    }
+
+    /// Which delivery holds a label, itself or as what it is made of.
+    fn held(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        let state = self.state.lock();
+        let held = state.running.iter().flat_map(|(label, running)| {
+            std::iter::once(label).chain(&running.members).map(|held| (held.clone(), label.clone()))
+        });
+        held.collect()
     }
 
     fn is_running(&self, label: &Arc<str>) -> bool {
@@ -218,7 +245,7 @@ impl Registry {
             Err(reason) => {
                 let waiting = match &running {
                     None => self.start_waiting(desired, &reason),
-                    Some(Running { delivery, fingerprint: None }) => {
+                    Some(Running { delivery, fingerprint: None, .. }) => {
                         // It still waits, and now for something else.
                         delivery.suspend(reason.clone()).await;
                         None
@@ -347,12 +374,14 @@ impl State {
             // A delivery that has just started ends when its handle goes.
             return;
         }
-        let Desired { label, fingerprint, required, .. } = desired;
+        let Desired { label, fingerprint, required, members, .. } = desired;
         let run = |state: &mut Self, delivery: Option<Delivery>, fingerprint: Option<String>| {
+            let members = members.clone();
             if let Some(delivery) = delivery {
-                state.running.insert(label.clone(), Running { delivery: Arc::new(delivery), fingerprint });
+                let delivery = Arc::new(delivery);
+                state.running.insert(label.clone(), Running { delivery, fingerprint, members });
             } else if let Some(running) = state.running.get_mut(label) {
-                running.fingerprint = fingerprint;
+                (running.fingerprint, running.members) = (fingerprint, members);
             }
         };
         if !matches!(change, Change::Failed(..)) {

@@ -176,6 +176,7 @@ async fn a_receiver_comes_back(mut server: Metrics) {
     let api = &running.api;
     api.post(&named("before", 100)).await;
     until_counted(&server, &[("before", 100.0)]).await;
+    assert_nothing_was_refused(&server).await;
 
     // It crashes, and what is recorded meanwhile is taken all the same.
     server.kill();
@@ -240,4 +241,22 @@ async fn a_wrong_password_holds_until_it_is_mended() {
     until_within(&server, grown, 99.0..=150.0).await;
     assert_eq!(api.publisher("cloud").await["books"]["delivered"], 100);
     shut_down(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_trusted_gets_nothing() {
+    let Some(server) = Metrics::receiver_over_tls().await else { return };
+    let folder = Folder::new(&section(&server, ""));
+    let running = folder.start().await;
+    let api = &running.api;
+    api.post(&named("hidden", 10)).await;
+    let status = api.until("cloud", "is retrying", |status| status["state"] == "retrying").await;
+    let reason = status["reason"].as_str().unwrap();
+    assert!(reason.contains("https://127.0.0.1") && reason.contains("certificate"), "{reason}");
+    // A path that is relative begins where the configuration is.
+    std::fs::copy(server.ca(), folder.path("authority.pem")).unwrap();
+    folder.configure(&section(&server, "ca_file = \"authority.pem\"\n"));
+    until_counted(&server, &[("hidden", 10.0)]).await;
+    shut_down(running).await;
+    assert_nothing_was_refused(&server).await;
 }

@@ -41,7 +41,7 @@ pub struct GrafanaCloudPublisher {
     status: Arc<Status>,
     /// Until `open` gives it to the loop.
     place: Option<Place>,
-    /// Absent before `open`, and after a successor has taken it over.
+    /// Absent before `open`, after `close`, and after a successor has taken it over.
     pusher: Option<Pusher>,
 }
 
@@ -81,6 +81,7 @@ impl GrafanaCloudPublisher {
 #[async_trait::async_trait]
 impl Publisher for GrafanaCloudPublisher {
     async fn open(&mut self, predecessor: Option<&mut dyn Publisher>) -> anyhow::Result<()> {
+        let place = self.place.take().context("it is open already")?;
         let predecessor = predecessor.and_then(|old| (old as &mut dyn Any).downcast_mut::<Self>());
         let mut succeeded = None;
         if let Some(old) = predecessor {
@@ -96,7 +97,7 @@ impl Publisher for GrafanaCloudPublisher {
         let push = Push {
             label: self.context.label.clone(),
             secrets: self.context.secrets.clone(),
-            place: self.place.take().context("it is open already")?,
+            place,
             series: self.series.clone(),
             host_metrics: self.context.host_metrics.clone(),
             common: self.config.common_labels(&self.context.label).into(),
@@ -104,7 +105,7 @@ impl Publisher for GrafanaCloudPublisher {
             clock: self.clock.clone(),
             status: self.status.clone(),
         };
-        // Nothing is waited for here: the new loop waits for the old one.
+        // Nothing is waited for, and nothing can fail, from where the old loop was taken: the new one waits for it.
         self.pusher = Some(Pusher::start(push, succeeded));
         Ok(())
     }
@@ -127,7 +128,7 @@ impl Publisher for GrafanaCloudPublisher {
 
     /// Pushes the last state, and marks every series as over.
     async fn close(&mut self) -> Result<(), PublishError> {
-        match &mut self.pusher {
+        match self.pusher.take() {
             Some(pusher) => pusher.close().await,
             None => Ok(()),
         }

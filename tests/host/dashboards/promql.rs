@@ -162,7 +162,7 @@ async fn every_query_finds_data(prometheus: &Metrics, running: Running) {
     assert_eq!(down[""], 3.0);
     // One of seven events failed, one of three network operations; 7 of 7 events were tried 6 times again.
     let ratios =
-        [("Failed events", 1.0 / 7.0), ("Failed operations", 1.0 / 3.0), ("Retries an event", 6.0 / 7.0)];
+        [("Failed events", 1.0 / 7.0), ("Failed operations", 1.0 / 3.0), ("Retries per event", 6.0 / 7.0)];
     for (title, wanted) in ratios {
         let shown = grafana.shown(&dashboard, title, "").await[""];
         assert!((shown - wanted).abs() < 1e-3, "{title}: {shown}, not {wanted}");
@@ -189,16 +189,30 @@ async fn every_query_finds_data_in_a_prometheus_that_scraped_a_host() {
     every_query_finds_data(&prometheus, running).await;
 }
 
+/// A host that pushes to the server.
+async fn pushing(server: &Metrics) -> (Folder, Running) {
+    let login =
+        server.login().map(|(user, password)| format!("user = \"{user}\"\napi_key = \"{password}\"\n"));
+    host(&format!(
+        "type = \"grafana-cloud\"\nurl = \"{}\"\npush_interval = \"1s\"\n{}",
+        server.write_url(),
+        login.unwrap_or_default()
+    ))
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_query_finds_data_in_a_prometheus_that_a_host_pushed_to() {
     let Some(prometheus) = Metrics::receiver().await else { return };
-    let (user, password) = prometheus.login().unwrap();
-    let (_folder, running) = host(&format!(
-        "type = \"grafana-cloud\"\nurl = \"{}\"\nuser = \"{user}\"\napi_key = \"{password}\"\npush_interval = \"1s\"\n",
-        prometheus.write_url()
-    ))
-    .await;
+    let (_folder, running) = pushing(&prometheus).await;
     every_query_finds_data(&prometheus, running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_finds_data_in_victoria_metrics() {
+    let Some(victoria) = Metrics::victoria().await else { return };
+    let (_folder, running) = pushing(&victoria).await;
+    every_query_finds_data(&victoria, running).await;
 }
 
 /// The metrics that a scrape has, with their labels, but for those of a histogram's buckets.

@@ -117,7 +117,7 @@ mod tests {
 
     fn series(group: &Group) -> Vec<(String, String)> {
         let labels = group.identity.series().next().unwrap().labels(&[]);
-        labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+        labels.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect()
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::record::Text;
 use prometheus::proto::{Metric, MetricFamily, MetricType};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A family, as receivers describe it to people.
@@ -90,17 +90,24 @@ impl Identity {
     }
 }
 
-impl Series<'_> {
+impl<'a> Series<'a> {
     /// Its labels, the name among them, with `common` ones beside its own: sorted by name, each once. Where both have
     /// one, its own holds.
-    pub(super) fn labels(&self, common: &[(Text, Text)]) -> BTreeMap<Text, Text> {
-        let Self { identity, suffix, bound } = self;
-        let mut labels: BTreeMap<_, _> = common.iter().cloned().collect();
-        labels.extend(identity.labels.iter().cloned());
-        labels.extend(bound.map(|bound| (Text::const_new("le"), bound.clone())));
-        let name =
-            if suffix.is_empty() { identity.name.clone() } else { [&*identity.name, suffix].concat().into() };
-        labels.insert(Text::const_new("__name__"), name);
+    pub(super) fn labels(&self, common: &'a [(Text, Text)]) -> Vec<(&'a str, Cow<'a, str>)> {
+        let Self { identity, suffix, bound } = *self;
+        let name = match suffix {
+            "" => Cow::Borrowed(identity.name.as_str()),
+            suffix => Cow::Owned([&*identity.name, suffix].concat()),
+        };
+        let mut labels = Vec::with_capacity(2 + identity.labels.len() + common.len());
+        labels.push(("__name__", name));
+        labels.extend(bound.map(|bound| ("le", Cow::Borrowed(bound.as_str()))));
+        for (name, value) in identity.labels.iter().chain(common) {
+            if labels.iter().all(|(known, _)| *known != name.as_str()) {
+                labels.push((name.as_str(), Cow::Borrowed(value.as_str())));
+            }
+        }
+        labels.sort_unstable_by_key(|(name, _)| *name);
         labels
     }
 }

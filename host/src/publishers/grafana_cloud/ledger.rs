@@ -84,9 +84,9 @@ impl Ledger {
         Moment { end: value - 2, zero: value - 1, value }
     }
 
-    /// How far the clock is behind the last push.
+    /// How long it takes the clock until there is a [`Ledger::moment`] again.
     pub(super) fn behind(&self, now: i64) -> Duration {
-        Duration::from_millis(u64::try_from(self.last - now).unwrap_or(0))
+        Duration::from_millis(u64::try_from(self.last.saturating_add(STEP) - now).unwrap_or(0))
     }
 
     /// Takes note of a snapshot: what is new, and what is gone. A group that is there twice is left out the second time.

@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// Mimir forgets what it was told of a family after ten minutes.
 const DESCRIBE_EVERY: Duration = Duration::from_secs(300);
-/// A clock that is behind by less was not set back: a push has just been.
+/// A clock that is behind by less was hardly set back: a push has just been.
 const HARDLY: Duration = Duration::from_secs(1);
 
 /// Milliseconds since the Unix epoch.
@@ -134,8 +134,8 @@ impl Pusher {
     ///
     /// # Errors
     ///
-    /// The receiver did not take it. If the future is dropped before, the loop goes on until this is dropped.
-    pub(super) async fn close(&mut self) -> Result<(), PublishError> {
+    /// The receiver did not take it. If the future is dropped before, the loop ends with it.
+    pub(super) async fn close(mut self) -> Result<(), PublishError> {
         self.orders.send_replace(Order::Close);
         match (&mut self.task).await {
             Ok(ended) => ended.last_words,
@@ -218,7 +218,7 @@ impl Loop {
             Outcome::Early => {
                 let behind = self.ledger.behind((self.push.clock)());
                 if behind < HARDLY {
-                    return Instant::now() + HARDLY.min(self.push.interval);
+                    return Instant::now() + behind;
                 }
                 (Event::Early(behind), Some(behind.min(self.push.interval)))
             }
@@ -255,7 +255,7 @@ impl Loop {
         };
         self.ledger.observe(&mut groups);
         let outcome = self.push_groups(&groups, moment).await;
-        if matches!(outcome, Outcome::Done(_)) {
+        if matches!(outcome, Outcome::Done(_)) && !last {
             self.describe(&descriptions).await;
         }
         outcome
@@ -356,7 +356,9 @@ impl Loop {
         match self.answer(describe(descriptions)).await {
             Some(Answer::Taken) | None => {}
             Some(answer) => {
-                tracing::debug!(publisher = %self.push.label, ?answer, "no descriptions are wanted")
+                let answer = format!("{answer:?}");
+                let answer = self.push.secrets.redact(&answer);
+                tracing::debug!(publisher = %self.push.label, "descriptions are not wanted: {answer}");
             }
         }
     }

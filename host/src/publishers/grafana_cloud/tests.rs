@@ -6,6 +6,7 @@ use super::*;
 use crate::publishers::push::receiver::Reply;
 use crate::record::{EventMetrics, NetworkMetrics, Status as Ended};
 use prometheus::{Encoder, TextEncoder};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use store::{Store, Treatment, is_stale};
 use uuid::Uuid;
@@ -101,7 +102,9 @@ fn what_is_pushed_is_what_a_scrape_would_show() {
     let (pushed, descriptions) = groups::of_families(&families);
     let all = |groups: Vec<groups::Group>| -> BTreeMap<_, _> {
         let series = groups.iter().flat_map(|group| {
-            let labels = group.identity.series().map(|series| series.labels(&[]));
+            let owned = |(name, value): (&str, Cow<'_, str>)| (name.to_owned(), value.into_owned());
+            let labels = group.identity.series().map(|series| series.labels(&[]).into_iter().map(owned));
+            let labels = labels.map(Vec::from_iter);
             labels.zip(&group.values).map(|(labels, value)| (labels, value.to_string())).collect::<Vec<_>>()
         });
         series.collect()
@@ -111,7 +114,7 @@ fn what_is_pushed_is_what_a_scrape_would_show() {
     assert!(pushed.len() > 40);
     assert_eq!(pushed, scraped);
     // Names are sorted as bytes: capitals stand before the underscore.
-    assert!(pushed.keys().any(|labels| labels.keys().next().unwrap() == "Zone"));
+    assert!(pushed.keys().any(|labels| labels[0].0 == "Zone"));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use super::groups::{Description, Group, Identity, Kind};
 use crate::record::Text;
 use prost::Message;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
 
 /// What marks the end of a series: a NaN that no computation gives.
 pub(super) const STALE: u64 = 0x7ff0_0000_0000_0002;
@@ -150,8 +151,8 @@ impl<'a, T: Sampled> Iterator for Requests<'a, T> {
     }
 }
 
-fn label((name, value): (Text, Text)) -> Label {
-    Label { name: name.into(), value: value.into() }
+fn label((name, value): (&str, Cow<'_, str>)) -> Label {
+    Label { name: name.to_owned(), value: value.into_owned() }
 }
 
 /// A request that describes families and has no samples.

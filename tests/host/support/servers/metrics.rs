@@ -4,6 +4,7 @@ use super::Server;
 use crate::support::{Api, PATIENCE, lasting_port, path_of, skipped, until_or};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -21,21 +22,30 @@ pub struct Metrics {
     /// Its answers.
     pub promql: Promql,
     // Last, so that it goes after the server.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Metrics {
     /// Prometheus with this configuration; `None` if it is not installed, which is said.
     pub async fn prometheus(config: &str) -> Option<Self> {
-        Self::start_prometheus(config, None).await
+        Self::start_prometheus(config, None, false).await
     }
 
     /// Prometheus as a receiver of remote writes, which lets in nobody but [`Metrics::login`].
     pub async fn receiver() -> Option<Self> {
-        Self::start_prometheus("", Some(LOGIN)).await
+        Self::start_prometheus("", Some(LOGIN), false).await
     }
 
-    async fn start_prometheus(config: &str, login: Option<(&'static str, &'static str)>) -> Option<Self> {
+    /// As [`Metrics::receiver`], over TLS with an authority of the test's own.
+    pub async fn receiver_over_tls() -> Option<Self> {
+        Self::start_prometheus("", Some(LOGIN), true).await
+    }
+
+    async fn start_prometheus(
+        config: &str,
+        login: Option<(&'static str, &'static str)>,
+        tls: bool,
+    ) -> Option<Self> {
         let Some(prometheus) = path_of("prometheus") else {
             skipped("Prometheus is not installed");
             return None;
@@ -49,12 +59,22 @@ impl Metrics {
         command.arg(format!("--config.file={}", file("prometheus.yml", config).display()));
         command.arg(format!("--storage.tsdb.path={}", folder.path().join("tsdb").display()));
         if login.is_some() {
+            let mut web = LOGIN_BCRYPT.to_owned();
+            if tls {
+                super::tls::certificates(folder.path());
+                web.push_str("tls_server_config: { cert_file: node.pem, key_file: node.key }\n");
+            }
             command.arg("--web.enable-remote-write-receiver");
-            command.arg(format!("--web.config.file={}", file("web.yml", LOGIN_BCRYPT).display()));
+            command.arg(format!("--web.config.file={}", file("web.yml", &web).display()));
         }
         let port = lasting_port(20_000..26_000);
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        Some(Self::start(command, port, "/-/ready", login, folder).await)
+        let mut api = Api::new(format!("http://127.0.0.1:{port}")).logged_in(login);
+        if tls {
+            let ca = folder.path().join("ca.pem");
+            api = Api::new(format!("https://127.0.0.1:{port}")).logged_in(login).trusting(&ca);
+        }
+        Some(Self::start(command, api, "/-/ready", folder).await)
     }
 
     /// VictoriaMetrics; `None` if it is not installed, which is said.
@@ -70,19 +90,14 @@ impl Metrics {
         command.arg(format!("-storageDataPath={}", folder.path().join("data").display()));
         // What was written a moment ago is found, too.
         command.arg("-search.latencyOffset=0s");
-        Some(Self::start(command, port, "/health", None, folder).await)
+        let api = Api::new(format!("http://127.0.0.1:{port}"));
+        Some(Self::start(command, api, "/health", folder).await)
     }
 
-    async fn start(
-        mut command: Command,
-        port: u16,
-        ready: &'static str,
-        login: Option<(&'static str, &'static str)>,
-        folder: tempfile::TempDir,
-    ) -> Self {
+    async fn start(mut command: Command, api: Api, ready: &'static str, folder: tempfile::TempDir) -> Self {
         command.current_dir(folder.path());
-        let promql = Promql { api: Api::new(format!("http://127.0.0.1:{port}")).logged_in(login) };
-        let mut metrics = Self { server: Server::start(command), ready, promql, _folder: folder };
+        let promql = Promql { api };
+        let mut metrics = Self { server: Server::start(command), ready, promql, folder };
         metrics.until_ready().await;
         metrics
     }
@@ -94,6 +109,11 @@ impl Metrics {
     /// Where it takes remote writes.
     pub fn write_url(&self) -> String {
         format!("{}/api/v1/write", self.promql.api.url())
+    }
+
+    /// The certificate of its authority, where it talks over TLS.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
     }
 
     /// The user and the password that it wants, if it wants any.

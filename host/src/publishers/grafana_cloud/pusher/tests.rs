@@ -180,7 +180,7 @@ async fn no_time_comes_twice_and_none_goes_back() {
     let next = bench.work.note(Outcome::Early, Instant::now());
     assert!(next > Instant::now() + Duration::from_secs(14));
     let stall = bench.work.push.status.stall().unwrap();
-    assert!(stall.error.to_string().starts_with("the clock is 59m 59s 998ms behind"), "{stall:?}");
+    assert!(stall.error.to_string().starts_with("the clock is 1h 1ms behind"), "{stall:?}");
     bench.fold(&["a"]);
     bench.tick(3_600_001);
     assert!(matches!(bench.work.push(false).await, Outcome::Done(_)));
