@@ -5,6 +5,7 @@
 //! is counted in records that came meanwhile, at 500 a second. With `tests/run --all` that is a minute for each of the
 //! servers, and 400 seconds for one.
 
+mod failover;
 mod series;
 mod spans;
 mod stream;
