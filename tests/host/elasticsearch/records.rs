@@ -123,7 +123,7 @@ async fn no_record_is_refused_for_the_form_of_its_attributes() {
         let (folder, running) = host(server, "").await;
         let (forms, recorder) = (forms(), running.host.recorder());
         for (name, attributes) in &forms {
-            let mut event = recorder.event(*name).task("42");
+            let mut event = recorder.event(name).task("42");
             for (key, json) in attributes {
                 event = event.attribute(key.as_str(), Attribute::Json(json.as_str().into()));
             }
