@@ -122,6 +122,7 @@ fn desired(label: &str, dir: &Path, factory: Factory) -> Desired {
         missing: None,
         configured: true,
         required: true,
+        members: Vec::new(),
     }
 }
 

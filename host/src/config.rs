@@ -32,7 +32,7 @@ mod tests;
 pub mod units;
 
 pub use delivery::{BatchConfig, DeliveryConfig, From, Overflow, RetryConfig};
-pub use only::{Glob, Only, OnlyKind, OnlyStatus};
+pub use only::{Glob, Only, OnlyKind, OnlyStatus, Share};
 pub use problems::{ConfigError, Problem, Problems};
 pub use publisher::{PublisherSection, Settings};
 pub use secrets::{Secret, Secrets};

@@ -13,6 +13,7 @@ mod batcher;
 mod dead_letters;
 mod filter;
 mod retry;
+mod sampling;
 mod window;
 mod worker;
 
@@ -20,11 +21,11 @@ mod worker;
 mod tests;
 
 pub use dead_letters::DeadLetters;
-pub use filter::Filter;
+pub use filter::{Filter, Rules};
 
 use crate::config::DeliveryConfig;
 use crate::journal::{Books, Cursor, DropReason, Journal, Overflow, Start};
-use crate::publisher::{Context, Factory, PublishError, Publisher, StallSource, StatusSource};
+use crate::publisher::{Context, Factory, PublishError, Publisher, StallSource, Stand, StatusSource, panics};
 use crate::record::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -98,6 +99,8 @@ struct Live {
     misreported_rows: u64,
     last_error: Option<String>,
     last_delivery: Option<Timestamp>,
+    breaker: Stand,
+    next_attempt: Option<Timestamp>,
     detail: Option<StatusSource>,
     stall: Option<StallSource>,
 }
@@ -176,6 +179,11 @@ pub struct PublisherStatus {
     /// When it last published something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_delivery: Option<Timestamp>,
+    /// Open while it has failed so often, or for so long, that it counts as down.
+    pub breaker: Stand,
+    /// When it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Timestamp>,
     /// What the publisher says of itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<serde_json::Value>,
@@ -199,6 +207,8 @@ impl PublisherStatus {
             last_error: Some(reason),
             update_failed: None,
             last_delivery: None,
+            breaker: Stand::Closed,
+            next_attempt: None,
             detail: None,
         }
     }
@@ -293,7 +303,9 @@ impl Delivery {
             last_error: live.last_error,
             update_failed: None,
             last_delivery: live.last_delivery,
-            detail: live.detail.and_then(|detail| attempt::ask(|| detail())),
+            breaker: live.breaker,
+            next_attempt: live.next_attempt,
+            detail: live.detail.and_then(|detail| panics::ask(|| detail())),
         }
     }
 }
@@ -302,7 +314,7 @@ impl Live {
     /// A publisher that answers well may still not get what it took to its place: then that is how it stands.
     fn note_stall(&mut self) {
         let Some(stall) = self.stall.as_ref().filter(|_| self.state == State::Running) else { return };
-        let Some(stall) = attempt::ask(|| stall()).flatten() else { return };
+        let Some(stall) = panics::ask(|| stall()).flatten() else { return };
         let hold = matches!(stall.error, PublishError::Hold { .. });
         self.state = if hold { State::Held } else { State::Retrying };
         self.since = stall.since;
@@ -325,6 +337,8 @@ impl Shared {
                 misreported_rows: 0,
                 last_error: None,
                 last_delivery: None,
+                breaker: Stand::Closed,
+                next_attempt: None,
                 detail: None,
                 stall: None,
             }),

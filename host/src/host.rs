@@ -18,6 +18,7 @@
 
 mod builder;
 mod catalog;
+mod composite;
 mod desired;
 mod plugins;
 mod vitals;
@@ -26,7 +27,7 @@ mod vitals;
 mod tests;
 
 pub use builder::{HostBuilder, StartError};
-pub use desired::{Checked, CheckedPlugin, CheckedPublisher, PluginReport, check};
+pub use desired::{Checked, CheckedComposite, CheckedPlugin, CheckedPublisher, PluginReport, check};
 
 use crate::collector::Collector;
 use crate::config::{Config, ConfigError};

@@ -3,8 +3,15 @@
 //! A publisher only delivers. Queueing, batching, deadlines, retries and counting belong to `delivery`, which knows
 //! no publisher's type. The plugin contract (`wit/0.1/publisher.wit`) mirrors this one, case by case.
 
+mod breaker;
+pub(crate) mod panics;
+
+pub use breaker::{Breaker, BreakerSettings, Stand};
+
 use crate::config::Secrets;
-use crate::record::{EventBatch, NetworkBatch, Status, Timestamp};
+use crate::record::{
+    EventBatch, EventMetrics, NetworkBatch, NetworkMetrics, Record, Rows, Status, Timestamp,
+};
 use futures_util::future::BoxFuture;
 use std::any::Any;
 use std::path::PathBuf;
@@ -83,6 +90,24 @@ pub trait Publisher: Any + Send {
     /// although every call of it is answered well.
     fn stall(&self) -> Option<StallSource> {
         None
+    }
+}
+
+/// The two kinds of record, as a publisher is handed them.
+pub(crate) trait Published: Record {
+    /// Has `publisher` publish `rows`.
+    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult>;
+}
+
+impl Published for EventMetrics {
+    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult> {
+        publisher.publish_event_metrics(rows)
+    }
+}
+
+impl Published for NetworkMetrics {
+    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult> {
+        publisher.publish_network_metrics(rows)
     }
 }
 

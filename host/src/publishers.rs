@@ -1,9 +1,11 @@
 //! The native types of publishers, as configuration names them.
 //!
 //! Invariant: each joins through [`PublisherType`](crate::publisher::PublisherType) and nothing else, and none knows
-//! another. What two of them need stands in a module of its own: [`series`] (records folded into Prometheus series), `push`
-//! (requests to what speaks as Grafana Cloud does) and `offload` (blocking work that survives its caller).
+//! another; [`composite`] asks its members through the trait that all have. What two of them need stands in a module of
+//! its own: [`series`] (records folded into Prometheus series), `push` (requests to what speaks as Grafana Cloud does) and
+//! `offload` (blocking work that survives its caller).
 
+pub mod composite;
 #[cfg(feature = "elasticsearch")]
 pub mod elasticsearch;
 pub mod file;

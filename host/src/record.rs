@@ -14,6 +14,7 @@ mod line_protocol;
 mod lines;
 mod otlp;
 mod rows;
+mod rules;
 #[cfg(test)]
 mod samples;
 mod shared;
@@ -23,6 +24,7 @@ pub use attributes::{Attributes, Value};
 pub use encode::{Format, UnknownFormat};
 pub use lines::JsonLines;
 pub use rows::{EventBatch, NetworkBatch, Rows};
+pub(crate) use rules::{Rule, RuleId};
 pub use shared::SharedBatch;
 pub(crate) use shared::ViewGauge;
 pub use time::{InvalidTime, Timestamp};

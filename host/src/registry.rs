@@ -34,6 +34,8 @@ pub struct Desired {
     pub configured: bool,
     /// The host must not start without it.
     pub required: bool,
+    /// Labels that it holds beside its own: of what it is made of.
+    pub members: Vec<Arc<str>>,
 }
 
 /// What one call of [`Registry::apply`] did, by label.
@@ -103,7 +105,20 @@ struct Running {
     delivery: Arc<Delivery>,
     /// Of what runs; `None` while it waits for something to run.
     fingerprint: Option<String>,
+    /// The labels that it holds beside its own.
+    members: Vec<Arc<str>>,
 }
+
+impl Desired {
+    /// A label, its own or of what it is made of, that another delivery holds; and which.
+    fn held_by_another<'a>(&self, held: &'a [Held]) -> Option<&'a Held> {
+        let is_mine = |label: &Arc<str>| *label == self.label || self.members.contains(label);
+        held.iter().find(|(label, holder)| is_mine(label) && *holder != self.label)
+    }
+}
+
+/// A label, and the delivery that holds it.
+type Held = (Arc<str>, Arc<str>);
 
 struct Failure {
     fingerprint: String,
@@ -140,9 +155,12 @@ impl Registry {
     pub async fn apply(&self, desired: Vec<Desired>, patience: Duration, retry_failed: bool) -> Applied {
         let _one_at_a_time = self.applying.lock().await;
         let applied = Mutex::new(Applied::default());
+        let held = self.held();
         let removed = self.take_removed(&desired);
         let (known, new): (Vec<_>, Vec<_>) =
             desired.iter().partition(|desired| self.is_running(&desired.label));
+        let (taking_in, known): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|desired| desired.held_by_another(&held).is_some());
         let change = async |desired: &Desired| {
             let change = self.change(desired, retry_failed).await;
             // At once, so that reports show what is done while others are still at it.
@@ -152,14 +170,42 @@ impl Registry {
             let accounts = self.drain(removed, patience, DropReason::Removed).await;
             applied.lock().removed.extend(accounts.into_iter().map(|account| account.label));
         };
-        // A label that goes gives up its port or its file before one that comes wants it: a rename is both.
+        // A label that goes gives up its port or its file before one that comes wants it: a rename is both, and so is a
+        // label that moves into a failover, or out of one.
         tokio::join!(join_all(known.into_iter().map(&change)), drained);
-        join_all(new.into_iter().map(&change)).await;
+        // What could not be changed keeps what it has: nobody else starts with it.
+        let start = async |desired: &Desired, held: &[Held]| match desired.held_by_another(held) {
+            Some((label, holder)) => {
+                let reason =
+                    format!("\"{label}\" is still a member of \"{holder}\", which could not be changed");
+                let waiting =
+                    self.start_waiting(desired, &reason).filter(|_| !self.is_running(&desired.label));
+                self.state.lock().note(desired, Change::Failed(reason, waiting), &mut applied.lock());
+            }
+            None => change(desired).await,
+        };
+        for desired in taking_in {
+            let mut held = self.held();
+            // Two that exchange members go on, one after the other.
+            held.retain(|(label, _)| *label == desired.label);
+            start(desired, &held).await;
+        }
+        let held = self.held();
+        join_all(new.into_iter().map(|desired| start(desired, &held))).await;
         let wanted = |label: &Arc<str>| desired.iter().any(|desired| desired.label == *label);
         self.state.lock().failures.retain(|label, _| wanted(label));
         let mut applied = applied.into_inner();
         applied.sort();
         applied
+    }
+
+    /// The labels that deliveries hold, their own and those of what they are made of.
+    fn held(&self) -> Vec<Held> {
+        let state = self.state.lock();
+        let held = state.running.iter().flat_map(|(holder, running)| {
+            std::iter::once(holder).chain(&running.members).map(|label| (label.clone(), holder.clone()))
+        });
+        held.collect()
     }
 
     fn is_running(&self, label: &Arc<str>) -> bool {
@@ -218,7 +264,7 @@ impl Registry {
             Err(reason) => {
                 let waiting = match &running {
                     None => self.start_waiting(desired, &reason),
-                    Some(Running { delivery, fingerprint: None }) => {
+                    Some(Running { delivery, fingerprint: None, .. }) => {
                         // It still waits, and now for something else.
                         delivery.suspend(reason.clone()).await;
                         None
@@ -347,12 +393,14 @@ impl State {
             // A delivery that has just started ends when its handle goes.
             return;
         }
-        let Desired { label, fingerprint, required, .. } = desired;
+        let Desired { label, fingerprint, required, members, .. } = desired;
         let run = |state: &mut Self, delivery: Option<Delivery>, fingerprint: Option<String>| {
+            let members = members.clone();
             if let Some(delivery) = delivery {
-                state.running.insert(label.clone(), Running { delivery: Arc::new(delivery), fingerprint });
+                let delivery = Arc::new(delivery);
+                state.running.insert(label.clone(), Running { delivery, fingerprint, members });
             } else if let Some(running) = state.running.get_mut(label) {
-                running.fingerprint = fingerprint;
+                (running.fingerprint, running.members) = (fingerprint, members);
             }
         };
         if !matches!(change, Change::Failed(..)) {

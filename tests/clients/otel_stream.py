@@ -1,12 +1,13 @@
-"""Sends spans at a steady pace with OpenTelemetry's own SDK over OTLP/HTTP, and prints as JSON what it sent.
+"""Sends spans at a steady pace with OpenTelemetry's own SDK over OTLP/HTTP, until SIGTERM, and prints as JSON what it sent.
 
-Usage: otel_stream.py URL SPANS SPANS_PER_SECOND
+Usage: otel_stream.py URL SPANS_PER_SECOND
 
 The SDK's batch processor and exporter are as they come, with their default settings; what the exporter answered is counted.
 """
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -19,7 +20,9 @@ from opentelemetry.trace import Status, StatusCode
 from otel_spans import Counting
 
 
-def main(url, spans, per_second):
+def main(url, per_second):
+    ended = []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
     # Where to, as a user says it who changes no code.
     os.environ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = f"{url}/v1/traces"
     exporter = Counting(OTLPSpanExporter())
@@ -28,7 +31,8 @@ def main(url, spans, per_second):
     tracer = provider.get_tracer("pressroom-tests")
 
     ids, began = [], time.monotonic()
-    for number in range(spans):
+    while not ended:
+        number = len(ids)
         ahead = began + number / per_second - time.monotonic()
         if ahead > 0.01:
             time.sleep(ahead)
@@ -59,4 +63,4 @@ def main(url, spans, per_second):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    main(sys.argv[1], float(sys.argv[2]))

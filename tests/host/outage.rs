@@ -5,11 +5,13 @@
 //! is counted in records that came meanwhile, at 500 a second. With `tests/run --all` that is a minute for each of the
 //! servers, and 400 seconds for one.
 
+mod failover;
+mod series;
 mod spans;
 mod stream;
 
 use crate::support::servers::{Needs, Search, everything};
-use crate::support::{Folder, MUCH_PATIENCE, PATIENCE, Process, id};
+use crate::support::{Folder, PATIENCE, Process, id, say};
 use serde_json::{Value, json};
 use stream::Stream;
 
@@ -37,30 +39,28 @@ fn knows_that_it_is_away(status: &Value) -> bool {
 /// Waits until all that was sent is delivered, and compares each id with what the indices hold.
 async fn assert_arrived(server: &Search, mut stream: Stream) -> Value {
     let sent = stream.end().await;
-    let all = |status: &Value| status["books"]["delivered"] == sent;
-    let status =
-        stream.api().until_within(MUCH_PATIENCE, "search", &format!("has delivered {sent}"), all).await;
+    let status = stream.until_delivered(sent).await;
     assert_eq!((&status["books"]["accepted"], &status["state"]), (&json!(sent), &json!("running")));
     let there = server.ids(&format!("{}-*", server.prefix())).await;
     assert!(there.values().all(|times| *times == 1), "a record is there twice, on {:?}", server.kind());
     assert!(there.into_keys().eq((0..sent).map(|number| id(number).to_string())), "of {sent}");
     assert!(!stream.folder().path("dead-letters.jsonl").exists());
-    let detail = &status["detail"];
-    assert_eq!(
-        detail["accepted"].as_u64().unwrap() + detail["duplicates"].as_u64().unwrap(),
-        sent,
-        "{detail:#}"
-    );
+    let count = |of: &str| status["detail"][of].as_u64().unwrap();
+    let (kind, again) = (server.kind(), count("duplicates"));
+    assert_eq!(count("accepted") + again, sent, "{status:#}");
+    say(&format!(
+        "{kind:?}: {sent} records are there, each once; {again} came again, since no answer had come"
+    ));
     status
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_server_that_was_stopped_for_a_while_gets_everything_once() {
     Search::each(Needs::Nothing, async |server| {
-        let mut stream = Stream::start(&config(server)).await;
+        let stream = Stream::start("search", &config(server)).await;
         stream.until_delivered(1_000).await;
         server.stop().await;
-        stream.api().until("search", "knows that it is away", knows_that_it_is_away).await;
+        stream.until("knows that it is away", knows_that_it_is_away).await;
         stream.until_more(meanwhile(1_000, 30_000)).await;
         server.start_again().await;
         stream.until_more(1_000).await;
@@ -73,19 +73,12 @@ async fn a_search_server_that_was_stopped_for_a_while_gets_everything_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_server_that_is_killed_in_the_middle_of_requests_gets_everything_once() {
     Search::each(Needs::Nothing, async |server| {
-        let mut stream = Stream::start(&config(server)).await;
+        let stream = Stream::start("search", &config(server)).await;
         stream.until_delivered(1_000).await;
         for _ in 0..meanwhile(1, 5) {
-            // More than goes into the requests that are under way at once.
-            stream.burst(30_000).await;
-            let before = stream.api().publisher("search").await["books"]["delivered"].as_u64().unwrap();
-            let in_the_middle = |status: &Value| {
-                let (delivered, backlog) = (&status["books"]["delivered"], &status["books"]["backlog"]);
-                delivered.as_u64().unwrap() > before && backlog.as_u64().unwrap() > 5_000
-            };
-            stream.api().until("search", "is in the middle of the burst", in_the_middle).await;
+            stream.until_busy().await;
             server.kill();
-            stream.api().until("search", "knows that it is away", knows_that_it_is_away).await;
+            stream.until("knows that it is away", knows_that_it_is_away).await;
             server.start_again().await;
         }
         stream.until_more(1_000).await;
@@ -97,7 +90,7 @@ async fn a_search_server_that_is_killed_in_the_middle_of_requests_gets_everythin
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_server_whose_disk_is_full_gets_everything_once_when_there_is_room() {
     Search::each(Needs::Nothing, async |server| {
-        let mut stream = Stream::start(&config(server)).await;
+        let stream = Stream::start("search", &config(server)).await;
         stream.until_delivered(1_000).await;
         // What the flood-stage watermark does to the indices on a full disk.
         let indices = format!("{}-*", server.prefix());
@@ -106,10 +99,10 @@ async fn a_search_server_whose_disk_is_full_gets_everything_once_when_there_is_r
             let reason = status["reason"].as_str().unwrap_or_default();
             status["state"] == "retrying" && reason.contains("cluster_block_exception")
         };
-        stream.api().until("search", "knows that it is full", is_full).await;
-        let full = stream.api().publisher("search").await["books"]["delivered"].clone();
+        stream.until("knows that it is full", is_full).await;
+        let full = stream.status().await["books"]["delivered"].clone();
         stream.until_more(meanwhile(1_000, 30_000)).await;
-        let status = stream.api().publisher("search").await;
+        let status = stream.status().await;
         assert_eq!(status["books"]["delivered"], full, "what is refused is not delivered: {status:#}");
         server.put_settings(&indices, &json!({ "index.blocks.read_only_allow_delete": null })).await;
         stream.until_more(1_000).await;

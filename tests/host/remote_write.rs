@@ -52,7 +52,7 @@ async fn until_within(server: &Metrics, query: &str, range: RangeInclusive<f64>)
 }
 
 /// No sample was refused: not as too old, not as out of order, not as there already; and no request as wrong.
-async fn assert_nothing_was_refused(server: &Metrics) {
+pub async fn assert_nothing_was_refused(server: &Metrics) {
     let metrics = server.promql.api().get("/metrics").await.unwrap();
     let mut seen = 0;
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {

@@ -4,7 +4,7 @@
 
 use super::words::{self, Column};
 use super::{DEFAULT_CONFIG, Failure, to_stdout};
-use crate::host::Checked;
+use crate::host::{Checked, CheckedPublisher};
 use std::path::PathBuf;
 
 /// Check a configuration without running it
@@ -50,11 +50,12 @@ pub(super) fn check(args: &Args) -> Result<(), Failure> {
 fn summary(args: &Args, checked: &Checked) -> String {
     let mut out = format!("{} is right\n", args.config.display());
     let columns = [Column::Text("publisher"), Column::Text("type"), Column::Text("")];
-    let rows = checked.publishers.iter().map(|publisher| {
-        let waits =
-            publisher.waits.as_ref().map_or_else(String::new, |reason| format!("will wait: {reason}"));
-        vec![publisher.label.clone(), publisher.kind.clone(), waits]
-    });
+    let mut rows = Vec::new();
+    let members = checked.publishers.iter().filter_map(|publisher| publisher.composite.as_ref());
+    let members: Vec<&String> = members.flat_map(|composite| &composite.members).collect();
+    for publisher in checked.publishers.iter().filter(|publisher| !members.contains(&&publisher.label)) {
+        add_rows(publisher, checked, 0, &mut rows);
+    }
     out.push_str(&words::table(&columns, rows, "no publishers: records are kept for reports only"));
     let dir = checked.plugins_dir.display();
     match checked.plugins.as_slice() {
@@ -68,4 +69,19 @@ fn summary(args: &Args, checked: &Checked) -> String {
         }
     }
     out
+}
+
+/// A publisher's row, and beneath it those of its members.
+fn add_rows(publisher: &CheckedPublisher, checked: &Checked, depth: usize, rows: &mut Vec<Vec<String>>) {
+    let waits = publisher.waits.as_ref().map(|reason| format!("will wait: {reason}"));
+    let kind = match &publisher.composite {
+        Some(composite) => format!("{}, {}", publisher.kind, composite.mode),
+        None => publisher.kind.clone(),
+    };
+    let label = format!("{}{}", "  ".repeat(depth), publisher.label);
+    rows.push(vec![label, kind, waits.unwrap_or_default()]);
+    for label in publisher.composite.iter().flat_map(|composite| &composite.members) {
+        let members = checked.publishers.iter().filter(|member| member.label == *label);
+        members.for_each(|member| add_rows(member, checked, depth + 1, rows));
+    }
 }

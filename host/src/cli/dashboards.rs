@@ -123,7 +123,7 @@ pub(super) async fn dashboards(args: Args) -> Result<(), Failure> {
         }
         Action::Write { dir, overwrite, indices } => {
             let files = Dashboard::ALL.map(|one| (dir.join(one.file()), one.text(&indices)));
-            write(&files, overwrite)
+            Ok(to_stdout(&write(&files, overwrite)?)?)
         }
         Action::Install { target: Target::Grafana(args) } => grafana::install(args).await,
         Action::Install { target: Target::Kibana(args) } => kibana::install(args).await,
@@ -148,8 +148,8 @@ fn list() -> String {
     words::table(&columns, rows, "none")
 }
 
-/// Writes all of the files or, where one would replace another, none.
-fn write(files: &[(PathBuf, Cow<'_, str>)], overwrite: bool) -> Result<(), Failure> {
+/// Writes all of the files or, where one would replace another, none. Says which.
+fn write(files: &[(PathBuf, Cow<'_, str>)], overwrite: bool) -> Result<String, Failure> {
     let differs = |(path, text): &&(PathBuf, Cow<'_, str>)| {
         std::fs::read(path).is_ok_and(|there| there != text.as_bytes())
     };
@@ -157,11 +157,12 @@ fn write(files: &[(PathBuf, Cow<'_, str>)], overwrite: bool) -> Result<(), Failu
         let path = path.display();
         return Err(Failure::failed(format!("{path} is there and is different; --overwrite replaces it")));
     }
+    let mut written = String::new();
     for (path, text) in files {
         let said = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new(""))).map_err(said)?;
         std::fs::write(path, text.as_bytes()).map_err(said)?;
-        to_stdout(&path.display().to_string())?;
+        written.push_str(&format!("{}\n", path.display()));
     }
-    Ok(())
+    Ok(written)
 }

@@ -64,13 +64,19 @@ impl Node {
         self.entries().iter().find(|entry| entry.key == key)
     }
 
-    /// Where `key`, which may have dots, is; as much of it as there is.
+    /// Where `key` is, which may have dots, and numbers of items in brackets; as much of it as there is.
     pub(super) fn position_of(&self, key: &str) -> Position {
         let (mut node, mut at) = (self, self.at);
         for part in key.split('.') {
-            let Some(entry) = node.entry(part) else { break };
+            let (name, item) = item_of(part);
+            let Some(entry) = node.entry(name) else { break };
             node = &entry.node;
             at = entry.place();
+            if let (Some(item), Value::Array(items)) = (item, &node.value)
+                && let Some(item) = items.get(item)
+            {
+                (node, at) = (item, item.at);
+            }
         }
         at
     }
@@ -205,6 +211,15 @@ impl Builder<'_, '_> {
             Value::Broken
         });
         Node { at, secret, value }
+    }
+}
+
+/// `name[3]` as its name and its number.
+pub(super) fn item_of(part: &str) -> (&str, Option<usize>) {
+    let item = part.strip_suffix(']').and_then(|part| part.rsplit_once('['));
+    match item.and_then(|(name, number)| Some((name, number.parse().ok()?))) {
+        Some((name, number)) => (name, Some(number)),
+        None => (part, None),
     }
 }
 

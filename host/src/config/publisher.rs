@@ -77,7 +77,13 @@ impl PublisherSection {
         Some(Self { label: entry.key.clone(), kind, delivery, settings, line: entry.at.line })
     }
 
-    /// A problem with `key` of this section, which may have dots, at its place in the file.
+    /// The keys of delivery that it says, whatever their values.
+    pub fn delivery_keys(&self) -> impl Iterator<Item = &'static str> {
+        delivery::KEYS.into_iter().filter(|key| self.settings.node.entry(key).is_some())
+    }
+
+    /// A problem with `key` of this section, which may have dots and, as in `members[1]`, numbers of items, at its
+    /// place in the file.
     pub fn problem_at(&self, key: &str, message: &str) -> Problem {
         self.settings.problem_at(key, message)
     }
@@ -124,7 +130,7 @@ impl Settings {
         outcome.value.filter(|_| outcome.sound)
     }
 
-    /// A problem with `key`, which may have dots, at its place in the file.
+    /// A problem with `key`, as of [`PublisherSection::problem_at`].
     pub fn problem_at(&self, key: &str, message: &str) -> Problem {
         reader::problem_at(&self.node, self.at, &self.path, key, message, &self.source)
     }

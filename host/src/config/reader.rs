@@ -5,7 +5,7 @@
 //! keys that are missing are `filled` with placeholders.
 
 use super::deserialize::{Fault, NodeReader};
-use super::document::{Node, join};
+use super::document::{Node, item_of, join};
 use super::problems::{Position, Problem, Source};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
@@ -189,7 +189,8 @@ impl<'a> Check<'a> {
     }
 }
 
-/// A problem with `key`, which may have dots, of the section `node`; `at` is the section's own place.
+/// A problem with `key`, which may have dots and numbers of items, of the section `node`; `at` is the section's own
+/// place.
 pub(super) fn problem_at(
     node: &Node,
     at: Position,
@@ -198,7 +199,7 @@ pub(super) fn problem_at(
     message: &str,
     source: &Source,
 ) -> Problem {
-    let key_exists = key.split('.').next().is_some_and(|first| node.entry(first).is_some());
+    let key_exists = key.split('.').next().is_some_and(|first| node.entry(item_of(first).0).is_some());
     let at = if key_exists { node.position_of(key) } else { at };
     let key = match (path.is_empty(), key.is_empty()) {
         (_, true) => path.to_owned(),

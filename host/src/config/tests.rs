@@ -110,7 +110,7 @@ timeout = "10s"
 
 [publishers.search]
 type = "search"
-only = { kind = "event", event_name = "resize*", status = ["failed"], pipeline = "thumbs", min_duration = "2s", attributes = { region = "eu", zone = 3 } }
+only = { kind = "event", event_name = "resize*", status = ["failed", "completed"], pipeline = ["thumbs", "index-?"], min_duration = "2s", attributes = { region = ["eu", "us"], zone = 3 }, keep = 0.1 }
 from = "newest"
 overflow = "drop_oldest"
 batch = { max_records = 1024, max_bytes = "4MiB", max_age = "200ms" }
@@ -147,11 +147,13 @@ fn the_example_is_read_in_its_order() {
     let [search, archive] = &config.publishers[..] else { panic!("two") };
     let only = search.delivery.only.as_ref().unwrap();
     assert_eq!(search.delivery, DeliveryConfig { only: Some(only.clone()), ..DeliveryConfig::default() });
-    assert_eq!((only.kind, &only.status[..]), (Some(OnlyKind::Event), &[OnlyStatus::Failed][..]));
-    assert!(only.event_name.as_ref().unwrap().matches("resize-large"));
+    let statuses = [OnlyStatus::Failed, OnlyStatus::Completed];
+    assert_eq!((only.kind, &only.status[..]), (Some(OnlyKind::Event), &statuses[..]));
+    assert!(only.event_name[0].matches("resize-large"));
     assert_eq!(only.min_duration, Some(Duration::from_secs(2)));
-    assert_eq!(only.attributes["region"], "eu");
-    assert_eq!(only.attributes["zone"], "3");
+    assert_eq!(only.attributes["region"], ["eu", "us"]);
+    assert_eq!(only.attributes["zone"], ["3"]);
+    assert_eq!(only.keep.unwrap().of_one(), 0.1);
     assert_eq!((search.kind.as_str(), search.line), ("search", 33));
 
     assert_eq!((archive.delivery.from, archive.delivery.overflow), (From::Oldest, Overflow::Block));

@@ -1,9 +1,7 @@
 //! One call of a publisher: under a deadline, and with a panic caught.
 
 use super::Drain;
-use futures_util::FutureExt;
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
+use crate::publisher::panics::caught;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -25,12 +23,11 @@ pub(super) async fn call<T>(
     timeout: Duration,
     drain: &mut watch::Receiver<Option<Drain>>,
 ) -> Called<T> {
-    let caught = AssertUnwindSafe(call).catch_unwind();
     tokio::select! {
         biased;
-        answer = tokio::time::timeout(timeout, caught) => match answer {
+        answer = tokio::time::timeout(timeout, caught(call)) => match answer {
             Ok(Ok(answer)) => Called::Answered(answer),
-            Ok(Err(panic)) => Called::Panicked(text_of(panic.as_ref())),
+            Ok(Err(text)) => Called::Panicked(text),
             Err(_) => Called::TimedOut(timeout),
         },
         () = drained(drain) => Called::GivenUp,
@@ -47,22 +44,4 @@ pub(super) async fn drained(drain: &mut watch::Receiver<Option<Drain>>) {
             None => {}
         }
     }
-}
-
-/// Lets go of what belongs to a publisher: that may run code of its own, and panic.
-pub(super) fn discard<T>(gone: T) {
-    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| drop(gone))) {
-        tracing::error!("a publisher panicked when it was let go: {}", text_of(panic.as_ref()));
-    }
-}
-
-/// Asks a publisher for something that it is to answer at once. Nothing, if it panics.
-pub(super) fn ask<T>(ask: impl FnOnce() -> T) -> Option<T> {
-    std::panic::catch_unwind(AssertUnwindSafe(ask)).ok()
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").chars().take(1_000).collect()
 }

@@ -1,7 +1,8 @@
 //! A worker and a scripted publisher, on paused time.
 
+mod filters;
+
 use super::*;
-use crate::config::Only;
 use crate::config::units::ByteSize;
 use crate::journal::JournalSettings;
 use crate::publisher::{Fate, PublishError, PublishResult, Stall, Unpublished};
@@ -414,51 +415,6 @@ async fn one_that_is_suspended_keeps_its_place() {
     let publisher = Scripted { script: bench.script.clone(), open: Ok(()) };
     bench.delivery.replace(Box::new(publisher), bench.plan.clone()).await.unwrap();
     assert_eq!(bench.settled().await.delivered, 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_not_meant_for_it_is_filtered() {
-    let only: Only = toml::from_str("kind = \"event\"\nevent_name = \"re*\"").unwrap();
-    let bench = Bench::new(DeliveryConfig { only: Some(only), ..config() }, []);
-    bench.record(&["resize", "store"]);
-    let mut operation = NetworkMetrics::started(Uuid::nil(), "t", "GET", "h", 1, Timestamp::from_nanos(1));
-    operation.end_time = Some(Timestamp::from_nanos(2));
-    bench.journal.append(&mut [operation].into_iter().collect()).unwrap();
-    bench.journal.seal();
-    let books = bench.until(|books| books.accepted == 3 && books.backlog == 0).await;
-    assert_eq!((books.filtered, books.delivered), (2, 1));
-    assert_eq!(bench.script.lock().delivered, ["resize"]);
-}
-
-#[test]
-fn every_kind_of_filter_admits_what_it_says() {
-    let mut event = event("resize");
-    event.pipeline_id = Some("thumbs".into());
-    event.attributes.insert("region", "eu");
-    let mut operation = NetworkMetrics::started(Uuid::nil(), "t", "GET", "h", 1, Timestamp::from_nanos(1));
-    operation.end_time = Some(Timestamp::from_nanos(2));
-    operation.error = Some("refused".into());
-    for (only, admits_event, admits_operation) in [
-        ("", true, true),
-        ("kind = \"event\"", true, false),
-        ("kind = \"network\"", false, true),
-        ("event_name = \"res*\"", true, false),
-        ("event_name = \"x\"", false, false),
-        ("status = \"failed\"", false, true),
-        ("status = [\"completed\", \"cancelled\"]", true, false),
-        ("pipeline = \"th*\"", true, false),
-        ("min_duration = \"1s\"", true, false),
-        ("min_duration = \"2s\"", false, false),
-        ("attributes = { region = \"eu\" }", true, false),
-        ("attributes = { region = \"us\" }", false, false),
-    ] {
-        let filter = Filter::new(toml::from_str(only).unwrap());
-        assert_eq!(
-            (filter.admits(&event), filter.admits(&operation)),
-            (admits_event, admits_operation),
-            "{only}"
-        );
-    }
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! The rows that a worker has in hand: read, let through by the filters, and not settled.
 
 use crate::config::Secrets;
-use crate::publisher::{Fate, PublishError, PublishResult, Publisher, Unpublished};
+use crate::publisher::{Fate, PublishError, PublishResult, Published, Unpublished};
 use crate::record::{EventBatch, EventMetrics, NetworkBatch, NetworkMetrics, Record, Rows};
-use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,27 +40,20 @@ impl Window {
     }
 }
 
-/// The two kinds of record, as a worker publishes them.
-pub(super) trait Published: Record {
+/// The two kinds of record, as a worker has them in hand.
+pub(super) trait InHand: Published {
     fn rows(window: &mut Window) -> &mut Rows<Self>;
-    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult>;
 }
 
-impl Published for EventMetrics {
+impl InHand for EventMetrics {
     fn rows(window: &mut Window) -> &mut Rows<Self> {
         &mut window.events
     }
-    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult> {
-        publisher.publish_event_metrics(rows)
-    }
 }
 
-impl Published for NetworkMetrics {
+impl InHand for NetworkMetrics {
     fn rows(window: &mut Window) -> &mut Rows<Self> {
         &mut window.operations
-    }
-    fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult> {
-        publisher.publish_network_metrics(rows)
     }
 }
 

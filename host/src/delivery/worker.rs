@@ -3,12 +3,13 @@
 //! Invariant: what is waited for (a batch, a wait's end, a command) may be given up at any time; a call of the
 //! publisher is given up only at its own deadline or the drain's.
 
-use super::attempt::{Called, ask, call, discard, drained};
+use super::attempt::{Called, call, drained};
 use super::batcher::Batcher;
-use super::retry::Backoff;
-use super::window::{Published, Trouble, Window, judge, without_secrets};
+use super::retry::Pace;
+use super::window::{InHand, Trouble, Window, judge, without_secrets};
 use super::{Command, DeadLetters, Drain, Plan, Shared, State};
 use crate::journal::{Books, Cursor, DropReason, Settled};
+use crate::publisher::panics::{ask, discard};
 use crate::publisher::{PublishError, Publisher};
 use crate::record::{EventMetrics, NetworkMetrics, Record, Rows, Timestamp};
 use std::sync::Arc;
@@ -29,9 +30,8 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     batcher: Batcher,
     window: Window,
-    backoff: Backoff,
     /// When the window is to be tried again.
-    again_at: Option<Instant>,
+    pace: Pace,
     flush_at: Instant,
     draining: bool,
 }
@@ -71,8 +71,7 @@ impl Worker {
             drain,
             shared,
             window: Window::default(),
-            backoff: Backoff::default(),
-            again_at: None,
+            pace: Pace::new(),
             flush_at,
             draining: false,
         };
@@ -97,8 +96,7 @@ impl Worker {
             if let Some(Drain { deadline, reason }) = draining {
                 if !std::mem::replace(&mut self.draining, true) {
                     // There may be no time for the rest of a wait: what is in hand is tried once more at once.
-                    self.backoff.reset();
-                    self.again_at = None;
+                    self.pace.reset();
                 }
                 let nothing_left = self.window.is_empty() && self.cursor.readable(1, 1).0 == 0;
                 if nothing_left || self.suspended || Instant::now() >= deadline {
@@ -113,7 +111,7 @@ impl Worker {
         let (idle, suspended) = (self.window.is_empty(), self.suspended);
         // One that was lost is built again even if there is nothing to publish: it may be scraped.
         let lost = self.publisher.is_none();
-        let again_at = self.again_at.unwrap_or_else(Instant::now);
+        let again_at = self.pace.due();
         tokio::select! {
             biased;
             command = self.commands.recv() => Step::Command(command),
@@ -131,23 +129,13 @@ impl Worker {
         let mut read = 0;
         for segment in self.cursor.read(config.max_records, config.max_bytes.as_usize()) {
             read += segment.events.len() + segment.operations.len();
-            if self.plan.filters.is_empty() {
-                window.events.push(&segment.batch, segment.events);
-                window.operations.push(&segment.batch, segment.operations);
-            } else {
-                let filters = &self.plan.filters;
-                window.events.push_filtered(&segment.batch, segment.events, |row| {
-                    filters.iter().all(|filter| filter.admits(row))
-                });
-                window.operations.push_filtered(&segment.batch, segment.operations, |row| {
-                    filters.iter().all(|filter| filter.admits(row))
-                });
-            }
+            window.events.push_admitted(&segment.batch, segment.events, &self.plan.filters);
+            window.operations.push_admitted(&segment.batch, segment.operations, &self.plan.filters);
         }
         let filtered = read - window.events.len() - window.operations.len();
         self.cursor.settle(Settled { filtered: filtered as u64, ..Settled::default() });
         self.window = window;
-        self.again_at = None;
+        self.pace.hurry();
         if self.window.is_empty() {
             self.cursor.acknowledge();
         }
@@ -155,6 +143,8 @@ impl Worker {
 
     async fn attempt(&mut self) {
         let age = self.window.age();
+        self.pace.begin();
+        self.show_pace();
         if self.publisher.is_none()
             && let Err(trouble) = self.rebuild().await
         {
@@ -162,12 +152,15 @@ impl Worker {
         }
         let mut trouble = None;
         let mut progress = false;
-        // A publisher that did not answer, or is gone, is not asked again before the backoff.
-        if self.publish::<EventMetrics>(&mut trouble, &mut progress).await {
+        // A publisher that did not answer, or is gone, is not asked again before the backoff; nor is one that has just
+        // shown that it is still down.
+        if self.publish::<EventMetrics>(&mut trouble, &mut progress).await
+            && (trouble.is_none() || progress || !self.pace.is_down())
+        {
             self.publish::<NetworkMetrics>(&mut trouble, &mut progress).await;
         }
         if progress {
-            self.backoff.reset();
+            self.pace.reset();
             self.shared.update(|live| live.last_delivery = Some(Timestamp::now()));
         }
         match trouble {
@@ -192,7 +185,7 @@ impl Worker {
     }
 
     /// Publishes what is in hand of one kind. False if the publisher is not to be asked again now.
-    async fn publish<R: Published>(&mut self, trouble: &mut Option<Trouble>, progress: &mut bool) -> bool {
+    async fn publish<R: InHand>(&mut self, trouble: &mut Option<Trouble>, progress: &mut bool) -> bool {
         let rows = std::mem::take(R::rows(&mut self.window));
         let Some(publisher) = self.publisher.as_deref_mut().filter(|_| !rows.is_empty()) else {
             *R::rows(&mut self.window) = rows;
@@ -272,7 +265,6 @@ impl Worker {
         match set_aside {
             Ok(()) => {
                 self.window.operations = Rows::default();
-                self.backoff.reset();
                 self.acknowledge();
             }
             Err(error) => self.wait(&Trouble::retry(error)),
@@ -283,8 +275,8 @@ impl Worker {
     fn acknowledge(&mut self) {
         self.cursor.acknowledge();
         self.cursor.set_active(true);
-        self.backoff.reset();
-        self.again_at = None;
+        self.pace.reset();
+        self.show_pace();
         if self.shared.set(State::Running, None) {
             tracing::info!(publisher = %self.label, "publishing again");
         }
@@ -295,15 +287,16 @@ impl Worker {
         let config = &self.plan.config.retry;
         let (state, pause) = if trouble.hold {
             self.window.pause();
-            (State::Held, config.hold)
+            (State::Held, self.pace.held(config))
         } else {
-            (State::Retrying, self.backoff.next(config, trouble.after))
+            (State::Retrying, self.pace.failed(config, trouble.after))
         };
         let now = Instant::now();
         // A wait that outlasts a drain's deadline would lose what one more attempt may save.
         let half = self.drain.borrow().map(|drain| drain.deadline.saturating_duration_since(now) / 2);
         let pause = half.map_or(pause, |half| pause.min(half.max(Duration::from_millis(100))));
-        self.again_at = Some(now + pause);
+        self.pace.wait(pause);
+        self.show_pace();
         self.cursor.set_active(false);
         if self.shared.set(state, Some(&trouble.reason)) {
             if trouble.hold {
@@ -312,6 +305,13 @@ impl Worker {
                 tracing::warn!(publisher = %self.label, "will be tried again: {}", trouble.reason);
             }
         }
+    }
+
+    /// Shows how the breaker stands, and when the next attempt is due.
+    fn show_pace(&self) {
+        let (breaker, wait) = self.pace.stands();
+        let next_attempt = wait.map(|wait| Timestamp::now().after(wait));
+        self.shared.update(|live| (live.breaker, live.next_attempt) = (breaker, next_attempt));
     }
 
     /// Has the publisher flush, and builds it again if that killed it.
@@ -423,8 +423,8 @@ impl Worker {
         self.shared.update(|live| live.kind = self.plan.kind.clone());
         self.adopt(publisher);
         // What the old one could not publish the new one may: at once, whatever the backoff was.
-        self.backoff.reset();
-        self.again_at = None;
+        self.pace.reset();
+        self.show_pace();
         self.cursor.set_active(true);
         self.shared.set(State::Running, None);
         Ok(())

@@ -2,9 +2,10 @@
 //!
 //! Invariant: the one place that knows every type. A native type joins with one line, in [`Catalog::new`].
 
+use super::composite::{self, Composites, FailoverSource};
 use crate::config::units::ByteSize;
 use crate::config::{Config, Only, OnlyStatus, Problems, PublisherSection};
-use crate::delivery::Filter;
+use crate::delivery::{Filter, Rules};
 use crate::publisher::{BatchSize, Factory, Publisher, PublisherType};
 use crate::publishers;
 use crate::record::Status;
@@ -20,6 +21,8 @@ pub(super) enum Source {
     /// A plugin of the plugin directory.
     #[cfg(feature = "wasm")]
     Plugin { name: String, config: Box<crate::wasm::WasmConfig> },
+    /// Made of other entries.
+    Failover(Box<FailoverSource>),
 }
 
 /// A section that becomes a delivery.
@@ -43,35 +46,19 @@ struct Native {
 pub(super) struct Catalog {
     types: BTreeMap<&'static str, Native>,
     embedded: BTreeMap<String, Factory>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CompositeConfig {
-    #[serde(default)]
-    mode: Mode,
-    members: Vec<String>,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Mode {
-    /// Each member is a delivery of its own.
-    #[default]
-    All,
+    rules: Rules,
 }
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EmbeddedConfig {}
 
-const COMPOSITE: &str = "composite";
 const EMBEDDED: &str = "embedded";
 const WASM: &str = "wasm";
 
 impl Catalog {
     pub(super) fn new(embedded: BTreeMap<String, Factory>) -> Self {
-        let mut catalog = Self { types: BTreeMap::new(), embedded };
+        let mut catalog = Self { types: BTreeMap::new(), embedded, rules: Rules::default() };
         #[cfg(feature = "elasticsearch")]
         catalog.add::<publishers::ElasticsearchPublisher>();
         catalog.add::<publishers::FilePublisher>();
@@ -92,13 +79,13 @@ impl Catalog {
 
     /// What the configuration's publishers become, with everything that is wrong with their own keys.
     pub(super) fn read(&self, config: &Config, problems: &mut Problems) -> Vec<Entry> {
-        let mut composites = BTreeMap::new();
+        let mut composites = Composites::new(config, self.embedded.keys());
         let mut entries = Vec::new();
         for section in &config.publishers {
             let source = match section.kind.as_str() {
-                COMPOSITE => {
-                    if let Some(composite) = read_composite(section, problems) {
-                        composites.insert(section.label.as_str(), (section, composite));
+                composite::TYPE => {
+                    if let Some(config) = composite::read(section, problems) {
+                        composites.add(section, config);
                     }
                     continue;
                 }
@@ -113,11 +100,10 @@ impl Catalog {
                 },
             };
             let section = self.completed(section);
-            let filters = section.delivery.only.clone().map(Filter::new).into_iter().collect();
-            entries.extend(source.map(|source| Entry { section, source, filters }));
+            entries.extend(source.map(|source| Entry { section, source, filters: Vec::new() }));
         }
-        expand(config, &composites, &mut entries, problems);
-        self.add_unnamed(&mut entries);
+        let mut entries = composites.expand(entries, &self.rules, problems);
+        self.add_unnamed(config, &mut entries);
         entries
     }
 
@@ -148,9 +134,9 @@ impl Catalog {
     }
 
     /// A publisher of the program needs no section.
-    fn add_unnamed(&self, entries: &mut Vec<Entry>) {
+    fn add_unnamed(&self, config: &Config, entries: &mut Vec<Entry>) {
         for (label, factory) in &self.embedded {
-            if entries.iter().all(|entry| entry.section.label != *label) {
+            if config.publishers.iter().all(|section| section.label != *label) {
                 let section = PublisherSection::new(label.as_str(), EMBEDDED);
                 let source = Source::Factory(factory.clone());
                 entries.push(Entry { section, source, filters: Vec::new() });
@@ -170,7 +156,7 @@ impl Catalog {
     }
 
     fn unknown(&self, kind: &str) -> String {
-        let mut known: Vec<&str> = self.types.keys().copied().chain([COMPOSITE, EMBEDDED]).collect();
+        let mut known: Vec<&str> = self.types.keys().copied().chain([composite::TYPE, EMBEDDED]).collect();
         if cfg!(feature = "wasm") {
             known.push(WASM);
         }
@@ -219,72 +205,4 @@ fn read_plugin(section: &PublisherSection, problems: &mut Problems) -> Option<So
 fn read_plugin(section: &PublisherSection, problems: &mut Problems) -> Option<Source> {
     problems.push(section.problem_at("type", "this program was built without the feature `wasm`"));
     None
-}
-
-fn read_composite(section: &PublisherSection, problems: &mut Problems) -> Option<CompositeConfig> {
-    let composite = section.settings.read::<CompositeConfig>(problems)?;
-    let Mode::All = composite.mode;
-    let only = section.delivery.only.clone();
-    let plain = crate::config::DeliveryConfig { only, ..Default::default() };
-    if section.delivery != plain {
-        let message = "of the keys of delivery a composite has only `only`: say the others at its members";
-        problems.push(section.problem_at("type", message));
-    }
-    Some(composite)
-}
-
-type Composites<'a> = BTreeMap<&'a str, (&'a PublisherSection, CompositeConfig)>;
-
-/// Gives every member the filters of the composites that it is in, directly or not.
-fn expand(config: &Config, composites: &Composites<'_>, entries: &mut [Entry], problems: &mut Problems) {
-    let mut parents: BTreeMap<&str, &PublisherSection> = BTreeMap::new();
-    for (section, composite) in composites.values() {
-        if composite.members.is_empty() {
-            problems.push(section.problem_at("members", "is empty: name the labels of other publishers"));
-        }
-        for member in &composite.members {
-            if config.publishers.iter().all(|publisher| publisher.label != *member) {
-                let labels = config.publishers.iter().map(|publisher| publisher.label.as_str());
-                let near = labels.max_by_key(|label| (strsim::jaro_winkler(label, member) * 1_000.0) as u32);
-                let near = near.filter(|near| strsim::jaro_winkler(near, member) > 0.75);
-                let hint = near.map_or_else(String::new, |near| format!(", did you mean \"{near}\"?"));
-                problems.push(
-                    section.problem_at("members", &format!("no publisher has the label \"{member}\"{hint}")),
-                );
-            } else if let Some(other) = parents.insert(member, section) {
-                let text = format!("\"{member}\" is a member of [publishers.{}] already", other.label);
-                problems.push(section.problem_at("members", &text));
-            }
-        }
-    }
-    for entry in entries {
-        entry.filters.extend(inherited(&entry.section.label, &parents).into_iter().map(Filter::new));
-    }
-    for label in composites.keys() {
-        let mut at = *label;
-        for _ in 0..=composites.len() {
-            match parents.get(at) {
-                Some(parent) if parent.label == **label => {
-                    problems.push(
-                        parent.problem_at("members", &format!("\"{label}\" is, at last, a member of itself")),
-                    );
-                    break;
-                }
-                Some(parent) => at = &parent.label,
-                None => break,
-            }
-        }
-    }
-}
-
-fn inherited(label: &str, parents: &BTreeMap<&str, &PublisherSection>) -> Vec<crate::config::Only> {
-    let mut filters = Vec::new();
-    let mut at = parents.get(label);
-    // As many steps as there are memberships are enough, and an end where they go round in a circle.
-    for _ in 0..parents.len() {
-        let Some(parent) = at else { break };
-        filters.extend(parent.delivery.only.clone());
-        at = parents.get(parent.label.as_str());
-    }
-    filters
 }

@@ -1,6 +1,7 @@
 //! From the configuration and the plugin directory to the publishers that should run.
 
 use super::catalog::{Catalog, Entry, Source};
+use super::composite;
 use super::plugins::{PluginDir, PluginFile};
 use crate::config::{Config, ConfigError, DeliveryConfig, Problems, Secrets};
 use crate::delivery::{Plan, PublisherStatus, State};
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Knows what should run, and why a file of the plugin directory does not.
 pub(super) struct Planner {
@@ -22,13 +24,30 @@ pub(super) struct Planner {
     pub(super) found: Mutex<Vec<Found>>,
 }
 
-/// A file of the plugin directory, and the labels that run it.
+/// A file of the plugin directory, and what runs it.
 #[derive(Clone)]
 pub(super) struct Found {
     file: PluginFile,
-    labels: Vec<Arc<str>>,
-    /// Why it runs under no label.
+    runners: Vec<Place>,
+    /// Why it runs nowhere.
     idle: Option<String>,
+}
+
+/// Where a publisher is: a delivery's label and, within a failover, the labels that lead to the member.
+pub(super) type Place = Vec<Arc<str>>;
+
+/// What an entry becomes, as a delivery or as a member of one.
+pub(super) struct Made {
+    pub(super) factory: Factory,
+    pub(super) fingerprint: String,
+    /// Why it cannot be built now.
+    pub(super) missing: Option<String>,
+    /// That it cannot be built is a mistake: it is no plugin, and has none but plugins among its members.
+    pub(super) required: bool,
+    /// How long a call may take.
+    pub(super) timeout: Duration,
+    /// The labels within it.
+    pub(super) members: Vec<Arc<str>>,
 }
 
 /// What reports show of a file of the plugin directory.
@@ -100,9 +119,22 @@ pub struct CheckedPublisher {
     /// Its type.
     #[serde(rename = "type")]
     pub kind: String,
+    /// What it is made of, if it is a composite.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub composite: Option<CheckedComposite>,
     /// What will keep it waiting: its plugin file is not there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
+}
+
+/// What a composite is made of.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct CheckedComposite {
+    /// `all` or `failover`.
+    pub mode: &'static str,
+    /// The labels of its members, as they are named: in a failover the first choice first.
+    pub members: Vec<String>,
 }
 
 /// Checks a configuration file, the types' own keys included, and starts nothing.
@@ -116,6 +148,12 @@ pub fn check(path: impl AsRef<Path>) -> Result<Checked, ConfigError> {
     problems.into_result()?;
     let dir = PluginDir::new(config.plugins_dir());
     let files = dir.scan();
+    let plugins: Vec<(&str, &str)> = entries.iter().flat_map(plugins_of).collect();
+    let waits = |label: &str| {
+        let (_, name) = plugins.iter().find(|(of, _)| *of == label)?;
+        let is_there = files.iter().any(|file| file.name == *name);
+        (!is_there).then(|| config.secrets().redact(&missing(&dir, name)).into_owned())
+    };
     Ok(Checked {
         publishers: config
             .publishers
@@ -123,12 +161,8 @@ pub fn check(path: impl AsRef<Path>) -> Result<Checked, ConfigError> {
             .map(|section| CheckedPublisher {
                 label: section.label.clone(),
                 kind: section.kind.clone(),
-                waits: entries
-                    .iter()
-                    .find(|entry| entry.section.label == section.label)
-                    .and_then(|entry| plugin_of(entry))
-                    .filter(|name| files.iter().all(|file| file.name != *name))
-                    .map(|name| config.secrets().redact(&missing(&dir, name)).into_owned()),
+                composite: composite::of(section),
+                waits: waits(&section.label),
             })
             .collect(),
         plugins_dir: config.plugins_dir(),
@@ -152,11 +186,19 @@ fn inspect(_: &Path) -> Option<String> {
     None
 }
 
+/// The labels of an entry that run a plugin, its own and those within it, each with the plugin's name.
+fn plugins_of(entry: &Entry) -> Vec<(&str, &str)> {
+    match &entry.source {
+        Source::Failover(source) => source.members.iter().flat_map(plugins_of).collect(),
+        _ => plugin_of(entry).map(|name| (entry.section.label.as_str(), name)).into_iter().collect(),
+    }
+}
+
 fn plugin_of(entry: &Entry) -> Option<&str> {
     match &entry.source {
         #[cfg(feature = "wasm")]
         Source::Plugin { name, .. } => Some(name),
-        Source::Factory(_) => None,
+        Source::Factory(_) | Source::Failover(_) => None,
     }
 }
 
@@ -178,20 +220,20 @@ impl Planner {
             .plugin_dir
             .scan()
             .into_iter()
-            .map(|file| Found { labels: Vec::new(), idle: file.digest.clone().err(), file })
+            .map(|file| Found { runners: Vec::new(), idle: file.digest.clone().err(), file })
             .collect();
         let mut desired: Vec<Desired> =
             entries.iter().map(|entry| self.configured(entry, config, &mut found)).collect();
         if config.plugins.drop_in {
             desired.extend(self.dropped_in(&entries, config, &mut found));
         } else {
-            let unused = found.iter_mut().filter(|found| found.labels.is_empty());
+            let unused = found.iter_mut().filter(|found| found.runners.is_empty());
             unused.for_each(|found| {
                 found.idle = Some("no section names it, and plugins.drop_in is false".into())
             });
         }
         let before = std::mem::replace(&mut *self.found.lock(), found.clone());
-        for found in found.iter().filter(|found| found.labels.is_empty()) {
+        for found in found.iter().filter(|found| found.runners.is_empty()) {
             let told =
                 before.iter().any(|known| known.file.path == found.file.path && known.idle == found.idle);
             if !told {
@@ -203,50 +245,72 @@ impl Planner {
         (desired, problems)
     }
 
+    fn configured(&self, entry: &Entry, config: &Config, found: &mut [Found]) -> Desired {
+        let section = &entry.section;
+        let label: Arc<str> = section.label.as_str().into();
+        let made = self.make(entry, section.delivery.timeout, std::slice::from_ref(&label), config, found);
+        let mut fingerprint = made.fingerprint;
+        for filter in &entry.filters {
+            fingerprint.push_str(&format!(" {filter:?}"));
+        }
+        let delivery = DeliveryConfig { timeout: made.timeout, ..section.delivery.clone() };
+        let filters = entry.filters.clone();
+        let plan = self.plan(&label, &section.kind, delivery, filters, made.factory, config);
+        let (missing, required, members) = (made.missing, made.required, made.members);
+        Desired { label, fingerprint, plan, missing, configured: true, required, members }
+    }
+
+    /// How an entry is built, wherever it is. A call of it may take `timeout`, if it is no failover.
     #[cfg_attr(
         not(feature = "wasm"),
         allow(unused_mut, unused_variables, reason = "nothing waits for a file where there are no plugins")
     )]
-    fn configured(&self, entry: &Entry, config: &Config, found: &mut [Found]) -> Desired {
+    pub(super) fn make(
+        &self,
+        entry: &Entry,
+        timeout: Duration,
+        place: &[Arc<str>],
+        config: &Config,
+        found: &mut [Found],
+    ) -> Made {
         let section = &entry.section;
-        let label: Arc<str> = section.label.as_str().into();
         let mut fingerprint = format!("{:x}", section.fingerprint());
-        for filter in &entry.filters {
-            fingerprint.push_str(&format!(" {filter:?}"));
-        }
-        let mut waits = None;
+        let mut missing = None;
         let factory = match &entry.source {
             Source::Factory(factory) => factory.clone(),
+            Source::Failover(source) => {
+                return self.make_failover(source, fingerprint, timeout, place, config, found);
+            }
             #[cfg(feature = "wasm")]
             Source::Plugin { name, config: plugin } => {
                 match found.iter_mut().find(|found| found.file.name == *name) {
                     Some(found) => {
-                        found.labels.push(label.clone());
+                        found.runners.push(place.to_vec());
                         match &found.file.digest {
                             Ok(digest) => fingerprint.push_str(&format!(" {digest}")),
-                            Err(reason) => waits = Some(reason.clone()),
+                            Err(reason) => missing = Some(reason.clone()),
                         }
                     }
                     None => {
-                        waits = Some(config.secrets().redact(&missing(&self.plugin_dir, name)).into_owned());
+                        let reason = self::missing(&self.plugin_dir, name);
+                        missing = Some(config.secrets().redact(&reason).into_owned());
                     }
                 }
                 let mut plugin = (**plugin).clone();
-                // Delivery gives a call up at its own timeout: a longer one of the plugin's would never be reached.
-                plugin.limits.call_timeout = plugin.limits.call_timeout.min(section.delivery.timeout);
+                // A call is given up after its timeout: a longer one of the plugin's would never be reached.
+                fingerprint.push_str(&format!(" {timeout:?}"));
+                plugin.limits.call_timeout = plugin.limits.call_timeout.min(timeout);
                 self.plugin_host.factory(plugin, self.plugin_dir.path_of(name))
             }
         };
         let required = plugin_of(entry).is_none();
-        let filters = entry.filters.clone();
-        let plan = self.plan(&label, &section.kind, section.delivery.clone(), filters, factory, config);
-        Desired { label, fingerprint, plan, missing: waits, configured: true, required }
+        Made { factory, fingerprint, missing, required, timeout, members: Vec::new() }
     }
 
     /// Files that no section names run under their own names.
     fn dropped_in(&self, entries: &[Entry], config: &Config, found: &mut [Found]) -> Vec<Desired> {
         let mut desired = Vec::new();
-        for found in found.iter_mut().filter(|found| found.labels.is_empty()) {
+        for found in found.iter_mut().filter(|found| found.runners.is_empty()) {
             let Ok(digest) = found.file.digest.clone() else { continue };
             let name = &found.file.name;
             let letters = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -266,7 +330,7 @@ impl Planner {
                 ));
             } else {
                 let label: Arc<str> = name.as_str().into();
-                found.labels.push(label.clone());
+                found.runners.push(vec![label.clone()]);
                 let factory = self.plugin_factory(&found.file.path);
                 let delivery = DeliveryConfig::default();
                 let plan = self.plan(&label, "wasm", delivery, Vec::new(), factory, config);
@@ -278,6 +342,7 @@ impl Planner {
                     missing: None,
                     configured: false,
                     required: false,
+                    members: Vec::new(),
                 });
             }
         }
@@ -303,13 +368,18 @@ impl Planner {
         factory: Factory,
         config: &Config,
     ) -> Plan {
-        let context = Context {
+        let context = self.context(label, config);
+        Plan { kind: kind.into(), config: delivery, filters, factory, context }
+    }
+
+    /// What the publisher `label` is built with.
+    pub(super) fn context(&self, label: &Arc<str>, config: &Config) -> Context {
+        Context {
             label: label.clone(),
             base_dir: config.base_dir.clone(),
             secrets: config.secrets().clone(),
             host_metrics: self.host_metrics.clone(),
-        };
-        Plan { kind: kind.into(), config: delivery, filters, factory, context }
+        }
     }
 
     /// The host's own metrics.
@@ -322,20 +392,17 @@ impl Planner {
         let found = self.found.lock().clone();
         found
             .into_iter()
-            .map(|Found { file, labels, idle }| PluginReport {
+            .map(|Found { file, runners, idle }| PluginReport {
                 plugin: file.name,
                 file: file.path,
                 digest: file.digest.ok(),
                 reason: idle,
-                publishers: publishers
+                publishers: runners
                     .iter()
-                    .filter(|status| labels.contains(&status.label))
-                    .map(|status| PluginPublisher {
-                        label: status.label.clone(),
-                        state: status.state,
-                        reason: status.reason.clone(),
-                        update_failed: status.update_failed.clone(),
-                        detail: status.detail.clone(),
+                    .filter_map(|place| {
+                        let (label, within) = place.split_first()?;
+                        let status = publishers.iter().find(|status| status.label == *label)?;
+                        composite::runner(status, within)
                     })
                     .collect(),
             })

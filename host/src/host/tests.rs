@@ -1,5 +1,6 @@
 //! The wiring: start, reload, shutdown, and the catalogue's own words about wrong configurations.
 
+mod composite;
 mod contract;
 mod types;
 
@@ -90,41 +91,6 @@ async fn a_changed_file_is_applied_as_a_difference_and_a_wrong_one_is_not() {
     assert_eq!((lines("one.jsonl"), lines("two.jsonl")), (2, 1));
 }
 
-#[tokio::test]
-async fn a_composite_gives_its_filter_to_its_members() {
-    let dir = tempfile::tempdir().unwrap();
-    let text = r#"
-        [server]
-        enabled = false
-        [publishers.failures]
-        type = "composite"
-        members = ["inner", "all"]
-        only = { status = "failed" }
-        [publishers.inner]
-        type = "composite"
-        members = ["events"]
-        only = { kind = "event" }
-        [publishers.events]
-        type = "file"
-        path = "events.jsonl"
-        [publishers.all]
-        type = "file"
-        path = "all.jsonl"
-    "#;
-    let config = Config::parse(text, dir.path(), "pressroom.toml").unwrap();
-    let host = Host::builder().config(config).watch(false).start().await.unwrap();
-    let recorder = host.recorder();
-    recorder.event("a").start().complete();
-    recorder.event("a").start().fail("broken");
-    recorder.network("GET", "h", 1).start().fail("refused", 0, 0);
-    let closing = host.shutdown(PATIENCE).await;
-    let books =
-        |label: &str| closing.publishers.iter().find(|account| &*account.label == label).unwrap().books;
-    assert_eq!(closing.publishers.len(), 2, "a composite has no books of its own");
-    assert_eq!((books("events").delivered, books("events").filtered), (1, 2));
-    assert_eq!((books("all").delivered, books("all").filtered), (2, 1));
-}
-
 #[cfg(feature = "grafana-cloud")]
 #[tokio::test]
 async fn what_a_type_leaves_out_by_itself_it_gets_where_its_section_says_so() {
@@ -175,25 +141,6 @@ fn wrong_publishers_are_told_all_at_once() {
         (
             "[publishers.a]\ntype = \"wasm\"\n",
             "publishers.a.plugin: missing: name the plugin, plugins/NAME.wasm",
-        ),
-        (
-            "[publishers.a]\ntype = \"composite\"\nmembers = [\"b\"]\n[publishers.bb]\ntype = \"stdout\"\n",
-            "publishers.a.members: no publisher has the label \"b\", did you mean \"bb\"?",
-        ),
-        (
-            "[publishers.a]\ntype = \"composite\"\nmembers = [\"a\"]\n",
-            "publishers.a.members: \"a\" is, at last, a member of itself",
-        ),
-        ("[publishers.a]\ntype = \"composite\"\nmembers = []\n", "publishers.a.members: is empty"),
-        (
-            "[publishers.a]\ntype = \"composite\"\nmembers = [\"c\"]\n[publishers.b]\ntype = \"composite\"\n\
-             members = [\"c\"]\n[publishers.c]\ntype = \"stdout\"\n",
-            "publishers.b.members: \"c\" is a member of [publishers.a] already",
-        ),
-        (
-            "[publishers.a]\ntype = \"composite\"\nmode = \"failover\"\nmembers = [\"c\"]\n[publishers.c]\ntype = \
-             \"stdout\"\n",
-            "publishers.a.mode:",
         ),
         (
             "[publishers.a]\ntype = \"embedded\"\n",

@@ -1,9 +1,11 @@
 //! The host's own metrics, in the text exposition format.
 
+use super::composite;
 use crate::delivery::{PublisherStatus, State};
 use crate::journal::Journal;
 use crate::recorder::Recorder;
 use crate::report::{Exposition, Reports};
+use serde_json::Value;
 
 /// Everything that the host says of itself.
 pub(super) fn expose(
@@ -90,13 +92,14 @@ fn expose_publisher(mut out: Exposition, status: &PublisherStatus) -> Exposition
         );
     match &status.detail {
         Some(detail) if &*status.kind == "wasm" => expose_plugin(out, label, detail),
+        detail if *status.kind == *composite::TYPE => expose_members(out, label, detail.as_ref()),
         _ => out,
     }
 }
 
 /// What a plugin's status says of itself, as far as it is a number. A plugin that was replaced begins anew.
-fn expose_plugin(out: Exposition, label: &str, detail: &serde_json::Value) -> Exposition {
-    let number = |key: &str| detail.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default();
+fn expose_plugin(out: Exposition, label: &str, detail: &Value) -> Exposition {
+    let number = |key: &str| detail.get(key).and_then(Value::as_u64).unwrap_or_default();
     let publisher = [("publisher", label)];
     let mut out = out
         .gauge(
@@ -135,6 +138,50 @@ fn expose_plugin(out: Exposition, label: &str, detail: &serde_json::Value) -> Ex
         ),
     ] {
         out = out.counter(name, help, &publisher, number(key));
+    }
+    out
+}
+
+/// What a failover tells of its members, those within a member included.
+fn expose_members(mut out: Exposition, publisher: &str, detail: Option<&Value>) -> Exposition {
+    for told in composite::members(detail) {
+        let text = |key: &str| told[key].as_str().unwrap_or_default();
+        let count = |key: &str| told[key].as_u64().unwrap_or_default();
+        let member = [("publisher", publisher), ("member", text("label"))];
+        for outcome in ["delivered", "rejected"] {
+            let labels = [member[0], member[1], ("outcome", outcome)];
+            let help = "What became of records at a failover's member.";
+            out = out.counter("pressroom_failover_member_records_total", help, &labels, count(outcome));
+        }
+        out = out
+            .counter(
+                "pressroom_failover_member_attempts_total",
+                "Attempts at a failover's member.",
+                &member,
+                count("attempts"),
+            )
+            .counter(
+                "pressroom_failover_member_failed_attempts_total",
+                "Attempts at a failover's member that failed, wholly or for some rows.",
+                &member,
+                count("failed_attempts"),
+            )
+            .gauge(
+                "pressroom_failover_member_up",
+                "1 while a failover's member takes records or stands by, 0 while it is out.",
+                &member,
+                matches!(text("state"), "active" | "standby"),
+            )
+            .gauge(
+                "pressroom_failover_member_active",
+                "1 for the member that a failover's records go to.",
+                &member,
+                text("state") == "active",
+            );
+        out = match told.get("detail") {
+            Some(detail) if text("type") == "wasm" => expose_plugin(out, text("label"), detail),
+            detail => expose_members(out, publisher, detail),
+        };
     }
     out
 }

@@ -218,18 +218,18 @@ impl Memory {
     /// Whether whoever appends does well to wait a little: a publisher that is at work and keeps up is more than
     /// `max_bytes` of records behind, or one that must not lose anything leaves no room. For one that is down, or so
     /// slow that waiting would not help it, nobody waits.
-    pub(super) fn is_pressed(&self, max_bytes: usize, now: Instant) -> bool {
+    pub(super) fn is_pressed(&mut self, max_bytes: usize, now: Instant) -> bool {
         if self.closed {
             return false;
         }
         let held = self.held_records();
         let allowed = if held == 0 { 0 } else { held * max_bytes / self.held_bytes().max(1) };
-        let pressing = |place: &&Place| {
-            let lag = place.stop.unwrap_or(self.end).saturating_sub(place.acknowledged);
+        let end = self.end;
+        let pressing = |place: &mut Place| {
+            let lag = place.stop.unwrap_or(end).saturating_sub(place.acknowledged);
             usize::try_from(lag).unwrap_or(usize::MAX) > allowed.max(1) && place.pace.keeps_up(lag, now)
         };
-        self.cursors.iter().filter(|place| place.active).any(|place| pressing(&place))
-            || self.would_take(1).is_err()
+        self.cursors.iter_mut().filter(|place| place.active).any(pressing) || self.would_take(1).is_err()
     }
 
     fn forget_oldest(&mut self) {

@@ -9,7 +9,7 @@ const WORTH_WAITING: Duration = Duration::from_secs(5);
 /// The pace of one cursor.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
-    /// When it last moved on.
+    /// When it last moved on; until it has, when it was first seen to be behind.
     last: Option<Instant>,
     /// Records a second, the last few moves counting most.
     rate: f64,
@@ -27,12 +27,12 @@ impl Pace {
         self.last = Some(now);
     }
 
-    /// Whether it will be through with `lag` records soon, by what it has shown of late. One that has shown nothing
-    /// yet is trusted for a first call.
+    /// Whether it will be through with `lag` records soon, by what it has shown of late. One that has shown nothing yet
+    /// is trusted for a while.
     #[allow(clippy::cast_precision_loss)]
-    pub(super) fn keeps_up(&self, lag: u64, now: Instant) -> bool {
-        let Some(last) = self.last else { return false };
-        let due = if self.rate > 0.0 { lag as f64 / self.rate } else { f64::INFINITY };
+    pub(super) fn keeps_up(&mut self, lag: u64, now: Instant) -> bool {
+        let last = *self.last.get_or_insert(now);
+        let due = if self.rate > 0.0 { lag as f64 / self.rate } else { 0.0 };
         due < WORTH_WAITING.as_secs_f64() && now.saturating_duration_since(last) < WORTH_WAITING
     }
 }
@@ -46,7 +46,9 @@ mod tests {
         let start = Instant::now();
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
         let mut pace = Pace::default();
-        assert!(!pace.keeps_up(1, start), "nothing is known of it");
+        assert!(pace.keeps_up(1_000_000, start), "nothing is known of it yet");
+        assert!(!pace.keeps_up(1_000_000, at(5.0)), "it has been silent for too long");
+        pace = Pace::default();
         for call in 0..10_u32 {
             pace.advanced(10_000, at(0.1 * f64::from(call)));
         }

@@ -36,6 +36,7 @@ use crate::publisher::{
 use crate::record::{EventBatch, NetworkBatch, Record, Rows};
 use anyhow::Context as _;
 use bulk::Bulk;
+use counts::Tally;
 use serde_json::{Map, Value, json};
 use setup::Setup;
 use std::any::Any;
@@ -44,8 +45,8 @@ use std::time::Duration;
 use target::Target;
 use wire::{Trust, Wire};
 
-/// How long the start waits for a server that is not there yet: it is asked again before the first records are sent.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long is waited, beside publishing, for a server that is not there: it is asked again before records are sent.
+const TEND_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Indexes records in Elasticsearch or OpenSearch.
 pub struct ElasticsearchPublisher {
@@ -57,7 +58,10 @@ pub struct ElasticsearchPublisher {
 
 impl ElasticsearchPublisher {
     async fn publish<R: Record>(&mut self, rows: &Rows<R>) -> PublishResult {
-        self.setup.ready(&self.wire).await?;
+        if let Err(trouble) = self.setup.ready(&self.wire).await {
+            self.wire.counts.add(Tally::of(&trouble, rows.len()));
+            return Err(trouble.into());
+        }
         let outcome = self.bulk.publish(&self.wire, rows).await;
         // From here on nothing is waited for: what is counted is what is told.
         self.wire.counts.add(outcome.tally);
@@ -89,7 +93,7 @@ impl Publisher for ElasticsearchPublisher {
             self.setup.ready(&self.wire).await?;
             self.setup.look_at_today(&self.wire).await
         };
-        match tokio::time::timeout(OPEN_TIMEOUT, ready).await {
+        match tokio::time::timeout(TEND_TIMEOUT, ready).await {
             Ok(Ok(())) => {}
             Ok(Err(trouble)) => self.wire.warn(&format!("is not ready yet: {}", trouble.reason())),
             Err(_) => self.wire.warn("is not ready yet: the server has not answered in time"),
@@ -105,10 +109,15 @@ impl Publisher for ElasticsearchPublisher {
         self.publish(operations).await
     }
 
-    /// Nothing is held back. Templates are installed if that was not possible before, and new indices looked at.
+    /// Nothing is held back, so nothing can fail. Templates are installed if that was not possible before, and new
+    /// indices are looked at; if that is not possible now either, the records will say so.
     async fn flush(&mut self) -> Result<(), PublishError> {
-        self.setup.ready(&self.wire).await?;
-        Ok(self.setup.look(&self.wire).await?)
+        let tend = async {
+            self.setup.ready(&self.wire).await?;
+            self.setup.look(&self.wire).await
+        };
+        let _ = tokio::time::timeout(TEND_TIMEOUT, tend).await;
+        Ok(())
     }
 
     fn status(&self) -> Option<StatusSource> {
@@ -117,7 +126,7 @@ impl Publisher for ElasticsearchPublisher {
             let mut status: Map<String, Value> =
                 wire.counts.report().into_iter().map(|(key, count)| (key.to_owned(), count.into())).collect();
             status.insert("hosts".to_owned(), json!(wire.hosts.status()));
-            status.insert("templates".to_owned(), if setup.is_done() { "ready" } else { "missing" }.into());
+            status.insert("templates".to_owned(), setup.state().into());
             status.insert("bulk_bytes".to_owned(), bulk.limit().into());
             let notes = setup.notes();
             if !notes.is_empty() {
@@ -134,7 +143,7 @@ impl PublisherType for ElasticsearchPublisher {
 
     /// A bulk request of some MiB is worth it, and two are under way at once.
     fn batch() -> Option<BatchSize> {
-        Some(BatchSize { records: 8_192, bytes: 16 << 20 })
+        Some(BatchSize { records: 4_096, bytes: 8 << 20 })
     }
 
     fn validate(config: &ElasticsearchConfig) -> Vec<(String, String)> {

@@ -182,10 +182,13 @@ impl WriteJson for Value {
 /// Whether a text is written in JSON as it stands: no quote, no backslash, no control character. Eight bytes at a time.
 fn is_plain(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<8>();
-    let mut last = [b' '; 8];
-    last.iter_mut().zip(rest).for_each(|(slot, byte)| *slot = *byte);
-    let special = words.iter().fold(specials(last), |special, word| special | specials(*word));
-    special == 0
+    // The last eight, some of them for the second time; where there are fewer, with something plain beside them.
+    let last = bytes.last_chunk().copied().unwrap_or_else(|| {
+        let mut last = [b' '; 8];
+        last.iter_mut().zip(rest).for_each(|(slot, byte)| *slot = *byte);
+        last
+    });
+    words.iter().fold(specials(last), |special, word| special | specials(*word)) == 0
 }
 
 /// Not zero if one of the bytes is special. A byte below `n` borrows from the one above it, which may so be taken for

@@ -3,6 +3,7 @@
 //! Invariant: nothing is copied and nothing is rendered that the journal's batch has rendered before. Filters,
 //! retries of some rows and halves are selections of the same batches.
 
+use super::rules::{Rule, Verdict};
 use super::{EventMetrics, NetworkMetrics, Record, SharedBatch};
 use std::ops::Range;
 use std::sync::Arc;
@@ -93,20 +94,29 @@ impl<R: Record> Rows<R> {
         }
     }
 
-    /// Adds those rows of `batch` within `range` that `keep` lets through.
-    pub(crate) fn push_filtered(
-        &mut self,
-        batch: &Arc<SharedBatch>,
-        range: Range<u32>,
-        keep: impl Fn(&R) -> bool,
-    ) {
-        let rows = &R::shelf(batch).rows;
-        let range = range.start..range.end.min(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-        let kept: Vec<u32> = range.clone().filter(|at| rows.get(*at as usize).is_some_and(&keep)).collect();
-        if kept.len() == range.len() {
+    /// Adds those rows of `batch` within `range` that all `rules` let through. What they say of the batch is kept with
+    /// it, for whoever asks next.
+    pub(crate) fn push_admitted(&mut self, batch: &Arc<SharedBatch>, range: Range<u32>, rules: &[impl Rule]) {
+        let shelf = R::shelf(batch);
+        let range = range.start..range.end.min(u32::try_from(shelf.rows.len()).unwrap_or(u32::MAX));
+        let mut verdicts = Vec::new();
+        for rule in rules.iter().filter(|_| !range.is_empty()) {
+            let verdict = shelf.verdicts.of(rule, &shelf.rows, &batch.gauge);
+            match *verdict {
+                Verdict::All => {}
+                Verdict::None => return,
+                Verdict::Some(_) => verdicts.push(verdict),
+            }
+        }
+        if verdicts.is_empty() {
+            return self.push(batch, range);
+        }
+        let admitted = |row: &u32| verdicts.iter().all(|verdict| verdict.admits(*row));
+        let rows: Vec<u32> = range.clone().filter(admitted).collect();
+        if rows.len() == range.len() {
             self.push(batch, range);
-        } else if !kept.is_empty() {
-            self.push_part(batch, Selection::List(kept.into()));
+        } else if !rows.is_empty() {
+            self.push_part(batch, Selection::List(rows.into()));
         }
     }
 

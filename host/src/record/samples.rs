@@ -1,7 +1,9 @@
 //! Records for tests: those that `wit/0.1/formats.md` shows, and any at all.
 
-use super::{Attributes, Batch, EventMetrics, NetworkMetrics, Status, Text, Timestamp, Value};
+use super::{Attributes, Batch, EventMetrics, NetworkMetrics, Record, Status, Text, Timestamp, Value};
+use super::{Rule, RuleId};
 use proptest::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::{Uuid, uuid};
 
 const START: u64 = 1_795_432_484_250_000_000; // 2026-11-23T11:14:44.25Z
@@ -183,4 +185,27 @@ pub(super) fn any_operation() -> impl Strategy<Value = NetworkMetrics> {
             }
         },
     )
+}
+
+/// A rule by the record's id, as a number, that counts how often it is asked.
+pub(super) struct When {
+    id: RuleId,
+    admits: fn(u128) -> bool,
+    pub(super) asked: AtomicUsize,
+}
+
+impl When {
+    pub(super) fn new(admits: fn(u128) -> bool) -> Self {
+        Self { id: RuleId::unique(), admits, asked: AtomicUsize::new(0) }
+    }
+}
+
+impl Rule for When {
+    fn id(&self) -> RuleId {
+        self.id
+    }
+    fn admits<R: Record>(&self, record: &R) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        (self.admits)(record.id().as_u128())
+    }
 }

@@ -1,9 +1,11 @@
 //! A batch as the journal keeps it: immutable records, and the views of them that somebody asked for.
 //!
-//! Invariant: a view is built at most once per batch, whoever asks; every publisher that wants it shares it. Views
-//! count in the journal's byte bound ([`ViewGauge`]) and are let go when no active cursor needs them any more.
+//! Invariant: a view is built at most once per batch, whoever asks; every publisher that wants it shares it. Views, the
+//! verdicts of rules among them, count in the journal's byte bound ([`ViewGauge`]) and are let go when no active cursor
+//! needs them any more.
 
 use super::columns::{EventColumns, NetworkColumns};
+use super::rules::Verdicts;
 use super::{Batch, EventMetrics, NetworkMetrics, Record};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -67,7 +69,7 @@ impl<T: Weigh> View<T> {
         view
     }
 
-    fn forget(&self, gauge: &ViewGauge) {
+    pub(super) fn forget(&self, gauge: &ViewGauge) {
         if let Some(view) = self.0.lock().take() {
             gauge.0.fetch_sub(view.weight(), Ordering::Relaxed);
         }
@@ -99,6 +101,7 @@ pub struct Shelf<R: Record> {
     pub(super) json_columns: View<Bytes>,
     pub(super) otlp: View<Bytes>,
     pub(super) columns: View<R::Columns>,
+    pub(super) verdicts: Verdicts,
 }
 
 impl<R: Record> Shelf<R> {
@@ -110,6 +113,7 @@ impl<R: Record> Shelf<R> {
             json_columns: View::default(),
             otlp: View::default(),
             columns: View::default(),
+            verdicts: Verdicts::default(),
         }
     }
 
@@ -119,6 +123,7 @@ impl<R: Record> Shelf<R> {
         self.json_columns.forget(gauge);
         self.otlp.forget(gauge);
         self.columns.forget(gauge);
+        self.verdicts.forget(gauge);
     }
 }
 

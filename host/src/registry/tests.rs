@@ -59,7 +59,15 @@ impl Bench {
         let config = DeliveryConfig::default();
         let plan = Plan { kind: "named".into(), config, filters: Vec::new(), factory, context };
         let fingerprint = name.to_owned();
-        Desired { label: label.into(), fingerprint, plan, missing: None, configured: true, required: false }
+        Desired {
+            label: label.into(),
+            fingerprint,
+            plan,
+            missing: None,
+            configured: true,
+            required: false,
+            members: Vec::new(),
+        }
     }
 
     async fn apply(&self, desired: impl IntoIterator<Item = Desired>) -> Applied {
@@ -114,6 +122,46 @@ async fn a_label_that_goes_is_drained_and_a_rename_is_both() {
         accounts.iter().map(|of| (&*of.label, of.books.accepted, of.books.delivered)).collect();
     assert_eq!(books, [("old", 1, 1), ("new", 1, 1)]);
     assert!(bench.registry.status().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_moves_into_another_leaves_its_old_place_first() {
+    let bench = Bench::new();
+    let made_of = |label, name, members: &[&str]| {
+        let members = members.iter().map(|member| (*member).into()).collect();
+        Desired { members, ..bench.desired(label, name) }
+    };
+    let before = |first: &str, then: &str| {
+        let log = bench.log.0.lock();
+        let at = |wanted: &str| {
+            log.iter().position(|line| line == wanted).unwrap_or_else(|| panic!("{wanted}: {log:?}"))
+        };
+        assert!(at(first) < at(then), "{log:?}");
+    };
+    bench.apply([bench.desired("a", "1"), made_of("safe", "2", &["b"]), made_of("z", "3", &["c"])]).await;
+    // `a`, which was delivered to on its own, becomes a part of `safe`, which there was before.
+    bench.record();
+    bench.apply([made_of("safe", "4", &["a", "b"]), made_of("z", "3", &["c"])]).await;
+    before("1 1", "open 4 after one");
+    // `a` is on its own again, and `b` moves on to `z`: first `safe` lets them go.
+    bench.apply([bench.desired("a", "5"), bench.desired("safe", "6"), made_of("z", "7", &["b", "c"])]).await;
+    before("open 6 after one", "open 5 after nothing");
+    before("open 6 after one", "open 7 after one");
+    // `c` is to be delivered to on its own, and `z` cannot be changed: then it does not let go of it.
+    let apart = || [bench.desired("c", "8"), bench.desired("a", "5"), bench.desired("safe", "6")];
+    let applied = bench.apply(apart().into_iter().chain([made_of("z", "taken", &["b"])])).await;
+    let failed: Vec<_> =
+        applied.failed.iter().map(|failed| (&*failed.label, failed.reason.as_str())).collect();
+    let still = "\"c\" is still a member of \"z\", which could not be changed";
+    assert_eq!(failed, [("c", still), ("z", "the port is taken")]);
+    assert_eq!(bench.status("c").state, Stands::Waiting);
+    let still_wrong = apart().into_iter().chain([made_of("z", "taken", &["b"])]).collect();
+    bench.registry.apply(still_wrong, PATIENCE, true).await;
+    assert_eq!(bench.status("c").state, Stands::Waiting);
+    let mended = apart().into_iter().chain([made_of("z", "9", &["b"])]).collect();
+    bench.registry.apply(mended, PATIENCE, true).await;
+    before("open 9 after one", "open 8 after nothing");
+    bench.registry.shutdown(PATIENCE).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -136,8 +136,7 @@ async fn grafana_below_a_path_is_found_and_an_old_one_is_told() {
         Scripted::start(vec![Answer::json(("POST", "/grafana/api/dashboards/db"), 200, &body), old]).await;
     let url = format!("{}/grafana/", grafana.url);
     let said = dashboards(&folder, &["install", "grafana", "--url", &url], &[]).await;
-    let warning =
-        "warning: this is Grafana 10.4.1, and the dashboard is made for Grafana 12: parts may be missing\n";
+    let warning = "warning: this is Grafana 10.4.1, and the dashboard is made for Grafana 12 and later: parts may be missing\n";
     said.assert_ended(0, &format!("installed: {}/grafana/d/pressroom/pressroom\n", grafana.url), warning);
 }
 

@@ -9,13 +9,14 @@ use std::path::Path;
 use std::process::Command;
 
 const PER_SECOND: u64 = 500;
-/// Spans before the outage and, at least, after it.
+/// Spans before the outage and after it, at least.
 const AROUND: u64 = 2_500;
 
-fn client(python: &Path, url: &str, spans: u64) -> Process {
+/// Sends spans until it is asked to end.
+fn client(python: &Path, url: &str) -> Process {
     let mut client = Command::new(python);
     client.arg(root().join("tests/clients/otel_stream.py")).arg(url);
-    Process::start(client.args([spans, PER_SECOND].map(|number| number.to_string())))
+    Process::start(client.arg(PER_SECOND.to_string()))
 }
 
 /// A figure of the host's own metrics.
@@ -34,27 +35,35 @@ async fn every_span_that_comes_while_a_search_server_is_away_arrives_once() {
         let folder = Folder::new("");
         let (mut host, api) = Process::host(&folder, &config(server)).await;
         let away = meanwhile(20, 400) * PER_SECOND;
-        let spans = AROUND + away + AROUND;
-        let mut client = client(&python, api.url(), spans);
-        let has = |of: &'static str, count: u64| move |status: &Value| status["books"][of].as_u64() >= Some(count);
+        let mut client = client(&python, api.url());
+        let has =
+            |of: &'static str, count: u64| move |status: &Value| status["books"][of].as_u64() >= Some(count);
         api.until("search", "has delivered some", has("delivered", AROUND)).await;
         server.stop().await;
         api.until("search", "knows that it is away", knows_that_it_is_away).await;
-        let before = api.publisher("search").await["books"]["accepted"].as_u64().unwrap();
-        let meanwhile = has("accepted", before + away);
-        let held = api.until_within(MUCH_PATIENCE, "search", "has got enough to hold", meanwhile).await;
+        let accepted = async || api.publisher("search").await["books"]["accepted"].as_u64().unwrap();
+        let enough = has("accepted", accepted().await + away);
+        let held = api.until_within(MUCH_PATIENCE, "search", "has got enough to hold", enough).await;
         let bytes = metric(&api, "pressroom_journal_bytes").await;
         let records = metric(&api, "pressroom_journal_records").await;
         assert_eq!(held["books"]["dropped"]["overflow"], 0, "{held:#}");
         server.start_again().await;
+        let enough = has("accepted", accepted().await + AROUND);
+        api.until("search", "has got some more", enough).await;
 
+        client.terminate();
         let ended = client.ended_within(MUCH_PATIENCE).await;
         let output = client.output();
         assert!(ended.success(), "{ended}: {output}");
-        let sent: Value = serde_json::from_str(output.lines().rfind(|line| line.starts_with('{')).unwrap()).unwrap();
+        let sent: Value =
+            serde_json::from_str(output.lines().rfind(|line| line.starts_with('{')).unwrap()).unwrap();
+        let mut ids: Vec<_> =
+            sent["span_ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+        let spans = ids.len() as u64;
         assert_eq!((&sent["exported"], &sent["failed"]), (&spans.into(), &0.into()), "the SDK's own account");
         let arrived = has("delivered", spans);
-        let status = api.until_within(MUCH_PATIENCE, "search", &format!("has delivered {spans}"), arrived).await;
+        let status =
+            api.until_within(MUCH_PATIENCE, "search", &format!("has delivered {spans}"), arrived).await;
         assert_eq!(status["books"]["accepted"], spans, "{status:#}");
         let memory = host.most_memory();
         host.terminate();
@@ -65,18 +74,19 @@ async fn every_span_that_comes_while_a_search_server_is_away_arrives_once() {
         assert_eq!(server.count(&indices).await, spans);
         let there = server.attributes(&indices, "span_id").await;
         assert!(there.values().all(|times| *times == 1), "a span is there twice");
-        let mut ids: Vec<_> = sent["span_ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
         ids.sort_unstable();
         assert!(there.keys().eq(ids), "other spans than were sent");
+        let each = bytes / records;
         say(&format!(
-            "{:?} was away while {away} spans came, {PER_SECOND} a second; {spans} were sent in {:.0} s, and each arrived \
-             once. At the end of the outage the journal held {records} records in {:.1} MiB ({:.0} bytes each: {:.0} \
-             fit into its 256 MiB). The host used at most {} MiB.",
+            "{:?} was away while {away} spans came, {PER_SECOND} a second. {spans} were sent in {:.0} s, and \
+             each is there once; {} came again, since no answer had come.\n\
+             At the end of the outage the journal held {records} records in {:.1} MiB: {each:.0} bytes each, \
+             so that {:.0} fit into 256 MiB. The host used at most {} MiB.",
             server.kind(),
             sent["seconds"].as_f64().unwrap(),
+            status["detail"]["duplicates"],
             bytes / f64::from(1 << 20),
-            bytes / records,
-            f64::from(256 << 20) / (bytes / records),
+            f64::from(256 << 20) / each,
             memory >> 20,
         ));
     })

@@ -13,6 +13,8 @@ const PACE: Duration = Duration::from_millis(100);
 
 /// A host, and someone who sends records to it, each with its number. All of them must be accepted.
 pub struct Stream {
+    /// The publisher that is looked at.
+    label: &'static str,
     folder: Folder,
     // It ends with the stream.
     _host: Process,
@@ -51,8 +53,8 @@ fn record(number: u64) -> Value {
 }
 
 impl Stream {
-    /// Starts a host with this configuration, and sends.
-    pub async fn start(config: &str) -> Self {
+    /// Starts a host with this configuration, in which `label` is to be looked at, and sends.
+    pub async fn start(label: &'static str, config: &str) -> Self {
         let folder = Folder::new("");
         let (host, api) = Process::host(&folder, config).await;
         let numbers =
@@ -66,29 +68,45 @@ impl Stream {
                 sending.send(BATCH).await;
             }
         });
-        Self { folder, _host: host, numbers, sender }
+        Self { label, folder, _host: host, numbers, sender }
     }
 
-    /// Who talks to the host.
-    pub fn api(&self) -> &Api {
+    fn api(&self) -> &Api {
         &self.numbers.api
     }
 
     /// Sends so many at once, as fast as they are taken.
-    pub async fn burst(&self, count: u64) {
+    async fn burst(&self, count: u64) {
         for _ in 0..count / 1_000 {
             self.numbers.send(1_000).await;
         }
     }
 
-    /// Waits until at least so many were delivered to `search`.
-    pub async fn until_delivered(&mut self, count: u64) {
-        let delivered = |status: &Value| status["books"]["delivered"].as_u64().unwrap() >= count;
-        self.api().until("search", &format!("has delivered {count}"), delivered).await;
+    /// Sends more at once than goes into the requests that are under way, until some wait.
+    pub async fn until_busy(&self) {
+        while self.status().await["books"]["backlog"].as_u64() < Some(10_000) {
+            self.burst(20_000).await;
+        }
+    }
+
+    /// Waits until the publisher is as `wanted`.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.api().until_within(MUCH_PATIENCE, self.label, what, wanted).await
+    }
+
+    /// Waits until at least so many were delivered.
+    pub async fn until_delivered(&self, count: u64) -> Value {
+        let delivered = |status: &Value| status["books"]["delivered"].as_u64() >= Some(count);
+        self.until(&format!("has delivered {count}"), delivered).await
+    }
+
+    /// How the publisher stands.
+    pub async fn status(&self) -> Value {
+        self.api().publisher(self.label).await
     }
 
     /// Waits until so many more were sent.
-    pub async fn until_more(&mut self, count: u64) {
+    pub async fn until_more(&self, count: u64) {
         let wanted = self.numbers.sent.load(Ordering::Relaxed) + count;
         let look = || {
             assert!(!self.sender.is_finished(), "records were not taken");

@@ -97,11 +97,16 @@ impl Process {
 
     /// Ends it at once, and all that a server has started.
     pub fn kill(&mut self) {
-        if self.leads {
-            signal("KILL", &format!("-{}", self.child.id()));
-        }
+        self.kill_group();
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Ends what a server has started and left behind. Once: another group may get the number later.
+    fn kill_group(&mut self) {
+        if std::mem::take(&mut self.leads) {
+            signal("KILL", &format!("-{}", self.child.id()));
+        }
     }
 
     /// The most memory that it has had at any time, in bytes.
@@ -139,6 +144,7 @@ impl Process {
             async move { ended }
         };
         let status = until_or("the program ends", patience, look, || output.lock().unwrap().clone()).await;
+        self.kill_group();
         for reader in std::mem::take(&mut self.readers) {
             reader.join().unwrap();
         }

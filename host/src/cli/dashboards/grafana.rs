@@ -2,15 +2,15 @@
 //!
 //! Invariant: one dashboard is saved, under its own uid; another one is replaced only with `--overwrite`.
 
-use super::remote::{Answer, Credentials, Remote, address, secret};
+use super::remote::{Answer, Credentials, Remote, secret};
 use crate::cli::{Failure, to_stderr, to_stdout};
 use crate::config::Secret;
-use reqwest::{StatusCode, Url};
+use reqwest::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub(super) const MADE_FOR: &str = "Grafana 12";
-/// The first that has this schema of dashboards; see dashboards/README.md.
+pub(super) const MADE_FOR: &str = "Grafana 12 and later";
+/// It brought the last schema of such dashboards, 42.
 const MAJOR: u64 = 12;
 
 const SAVE: &str = "/api/dashboards/db";
@@ -35,8 +35,8 @@ Exit codes:
   2  what was asked is wrong")]
 pub(super) struct Args {
     /// Where Grafana is, with the path that it is served under
-    #[arg(long, env = "GRAFANA_URL", hide_env_values = true, value_name = "URL", default_value = "http://localhost:3000", value_parser = address)]
-    pub(super) url: Url,
+    #[arg(long, env = "GRAFANA_URL", hide_env_values = true, value_name = "URL", default_value = "http://localhost:3000", value_parser = secret)]
+    pub(super) url: Secret,
     /// A service account's token
     #[arg(long, env = "GRAFANA_TOKEN", hide_env_values = true, value_parser = secret)]
     pub(super) token: Option<Secret>,
@@ -72,7 +72,7 @@ pub(super) async fn install(args: Args) -> Result<(), Failure> {
         (None, Some(user)) => Credentials::Basic { user, password },
         (None, None) => Credentials::Url,
     };
-    let grafana = Remote::new("Grafana", CREDENTIALS, url, credentials)?;
+    let grafana = Remote::new("Grafana", CREDENTIALS, &url, credentials)?;
     let dashboard = serde_json::from_str::<&RawValue>(super::GRAFANA).map_err(anyhow::Error::from)?;
     let save = Save {
         dashboard,

@@ -2,10 +2,9 @@
 //!
 //! Invariant: objects are imported under their own fixed ids; others of these ids are replaced only with `--overwrite`.
 
-use super::remote::{Answer, Credentials, Remote, address, secret};
+use super::remote::{Answer, Credentials, Remote, secret};
 use crate::cli::{Failure, to_stdout, words};
 use crate::config::Secret;
-use reqwest::Url;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -92,8 +91,8 @@ Exit codes:
   2  what was asked is wrong")]
 pub(super) struct Args {
     /// Where Kibana is, with the path that it is served under
-    #[arg(long, env = "KIBANA_URL", hide_env_values = true, value_name = "URL", default_value = "http://localhost:5601", value_parser = address)]
-    pub(super) url: Url,
+    #[arg(long, env = "KIBANA_URL", hide_env_values = true, value_name = "URL", default_value = "http://localhost:5601", value_parser = secret)]
+    pub(super) url: Secret,
     /// An API key, encoded as Kibana shows it when it is made
     #[arg(long, env = "KIBANA_API_KEY", hide_env_values = true, value_parser = secret)]
     pub(super) api_key: Option<Secret>,
@@ -128,7 +127,7 @@ pub(super) async fn install(args: Args) -> Result<(), Failure> {
         (None, Some(user)) => Credentials::Basic { user, password },
         (None, None) => Credentials::Url,
     };
-    let kibana = Remote::new("Kibana", CREDENTIALS, url, credentials)?;
+    let kibana = Remote::new("Kibana", CREDENTIALS, &url, credentials)?;
     is_new_enough(&kibana).await?;
     let space = space.map_or_else(String::new, |space| format!("/s/{space}"));
     let objects = objects(&indices);

@@ -82,9 +82,10 @@ impl Remote {
     pub(super) fn new(
         name: &'static str,
         how: &'static str,
-        mut url: Url,
+        url: &Secret,
         credentials: Credentials,
     ) -> Result<Self, Failure> {
+        let mut url = address(url)?;
         url.set_query(None);
         url.set_fragment(None);
         let mut shown = url.clone();
@@ -188,6 +189,10 @@ impl Remote {
         }
         Failure::failed(if error.is_timeout() {
             format!("{name} at {url} does not answer: {cause}")
+        } else if cause.contains("certificate") {
+            format!(
+                "{url} has a certificate that is not trusted here ({cause}): name its authority's file in SSL_CERT_FILE"
+            )
         } else if error.is_connect() {
             format!("no {name} answers at {url}: {cause}; --url names another address")
         } else {
@@ -214,17 +219,19 @@ fn root_cause(error: &dyn Error) -> String {
     cause.to_string()
 }
 
-/// Reads `--url`.
-pub(super) fn address(text: &str) -> Result<Url, String> {
-    // What is wrong with it is not quoted: there may be a password in it.
-    let url = Url::parse(text).map_err(|error| format!("{error}; write https://ADDRESS"))?;
+/// Reads `--url`. There may be a password in it, so that what is wrong with it is said without quoting it, which the
+/// parser of the command line would do.
+fn address(text: &Secret) -> Result<Url, Failure> {
+    let wrong =
+        |why: String| Failure::wrong(format!("--url: {why}; write https://ADDRESS or http://ADDRESS:PORT"));
+    let url = Url::parse(text.expose()).map_err(|error| wrong(error.to_string()))?;
     match url.scheme() {
         "http" | "https" if url.has_host() => Ok(url),
-        _ => Err("write https://ADDRESS or http://ADDRESS:PORT".to_owned()),
+        _ => Err(wrong("it is no address of HTTP".to_owned())),
     }
 }
 
-/// Reads a credential. A file's or a command's last newline is none of it.
+/// Reads a credential, or an address that may have one in it. A file's or a command's last newline is none of it.
 pub(super) fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text.trim_end()))
 }

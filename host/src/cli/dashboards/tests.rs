@@ -91,8 +91,6 @@ fn what_cannot_be_meant_is_a_usage_error() {
         &["print"],
         &["print", "splunk"],
         &["write"],
-        &["install", "grafana", "--url", "grafana.example.com"],
-        &["install", "grafana", "--url", "ftp://grafana.example.com"],
         &["install", "kibana", "--space", "../x"],
         &["install", "kibana", "--space", "My space"],
         &["install", "kibana", "--events-index", "Acme"],
@@ -102,6 +100,30 @@ fn what_cannot_be_meant_is_a_usage_error() {
     }
     parsed(&["install", "kibana", "--space", "ops-2", "--events-index", "a-*,-a-b,logs-*.execution-default"])
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_address_is_a_usage_error_that_shows_no_password() {
+    for url in [
+        "grafana.example.com",
+        "ftp://me:hunter2@grafana.example.com",
+        "https://me:hunter2@[",
+        "data:hunter2",
+    ] {
+        let failure = dashboards(parsed(&["install", "grafana", "--url", url]).unwrap()).await.unwrap_err();
+        assert_eq!(failure.code, 2, "{}", failure.message);
+        let said = failure.message;
+        assert!(said.starts_with("--url: ") && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_credential_that_no_header_can_hold_is_a_usage_error() {
+    let url = ["--url", "http://127.0.0.1:1"];
+    for line in [["install", "grafana", "--token", "a\nb"], ["install", "kibana", "--api-key", "a\nb"]] {
+        let failure = dashboards(parsed(&[&line[..], &url].concat()).unwrap()).await.unwrap_err();
+        assert_eq!((failure.code, failure.message.contains("a\nb")), (2, false), "{}", failure.message);
+    }
 }
 
 #[test]

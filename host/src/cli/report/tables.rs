@@ -2,6 +2,7 @@
 //!
 //! Invariant: every list says how many there are, how many are shown, and since when none is missing.
 
+mod members;
 mod state;
 mod statistics;
 

@@ -133,6 +133,7 @@ fn publishers_show_their_books_and_what_ails_them() {
     let status = json!([{
         "label": "archive", "type": "file", "state": "retrying", "reason": "disk full", "last_error": "disk full",
         "since": "2020-01-01T00:00:00.000000000Z", "attempts": 7, "failed_attempts": 2, "misreported_rows": 0,
+        "breaker": "open", "next_attempt": "2020-01-01T00:00:15Z",
         "books": {"accepted": 10, "filtered": 1, "delivered": 2, "dead_lettered": 3, "backlog": 4,
                   "dropped": {"overflow": 0, "removed": 0, "shutdown": 0}},
         "a newer host": "says more"
@@ -142,8 +143,52 @@ fn publishers_show_their_books_and_what_ails_them() {
     assert_eq!(lines.len(), 3, "{text}");
     assert!(lines[1].contains(" 7 (2 failed)  never"), "{text}");
     // The last error is the reason: it is said once.
-    assert_eq!(lines[2], "  archive: retrying since 2020-01-01 00:00:00: disk full");
+    assert_eq!(
+        lines[2],
+        "  archive: retrying since 2020-01-01 00:00:00, breaker open, next attempt 2020-01-01 00:00:15: disk full"
+    );
     assert_eq!(show(Question::Publishers, "[]", ROWS).unwrap(), "  there is no publisher\n");
+}
+
+#[test]
+fn a_failover_shows_its_members_beneath_it() {
+    let member = |label: &str, state: &str, delivered: u64| {
+        json!({
+            "label": label, "type": "file", "state": state, "since": "2020-01-01T00:00:00Z", "delivered": delivered,
+            "rejected": 0, "attempts": 3, "failed_attempts": 0, "misreported_rows": 0
+        })
+    };
+    let mut search = member("search", "open", 5);
+    for (key, value) in [
+        ("reason", json!("connection refused")),
+        ("last_error", json!("connection refused")),
+        ("next_probe", json!("2020-01-01T00:00:05Z")),
+        ("failed_attempts", json!(2)),
+    ] {
+        search[key] = value;
+    }
+    let mut inner = member("inner", "active", 7);
+    inner["type"] = json!("composite");
+    inner["detail"] =
+        json!({"mode": "failover", "members": [member("here", "active", 7), member("there", "standby", 0)]});
+    let status = json!([{
+        "label": "safe", "type": "composite", "state": "running", "since": "2020-01-01T00:00:00Z", "attempts": 7,
+        "failed_attempts": 1, "misreported_rows": 0,
+        "books": {"accepted": 12, "filtered": 0, "delivered": 12, "dead_lettered": 0, "backlog": 0,
+                  "dropped": {"overflow": 0, "removed": 0, "shutdown": 0}},
+        "detail": {"mode": "failover", "active": "inner", "members": [search, inner]}
+    }]);
+    assert_eq!(
+        show(Question::Publishers, &status.to_string(), ROWS).unwrap(),
+        "  PUBLISHER  TYPE       STATE    ACCEPTED  DELIVERED  FILTERED  DEAD LETTERS  DROPPED  BACKLOG  BOOKS    CALLS         LAST DELIVERY
+  safe       composite  running        12         12         0             0        0        0  balance  7 (1 failed)  never
+    search   file       open            -          5         -             0        -        -  -        3 (2 failed)  never
+    inner    composite  active          -          7         -             0        -        -  -        3             never
+      here   file       active          -          7         -             0        -        -  -        3             never
+      there  file       standby         -          0         -             0        -        -  -        3             never
+  search: open since 2020-01-01 00:00:00, next probe 2020-01-01 00:00:05: connection refused
+"
+    );
 }
 
 #[test]

@@ -90,6 +90,25 @@ const WRONG: &[(&str, &str, &str)] = &[
          pressroom.toml:8:10: publishers.a.only.status: an empty list lets nothing through, remove it or name a status",
     ),
     (
+        "lists of patterns and values, and shares",
+        "[publishers.a]\ntype = 'search'\nurl = 'u'\nindex = 'i'\n[publishers.a.only]\nevent_name = ['a', 7, '']\n\
+         pipeline = []\nattributes = { a = [], b = [1, []], c = {} }\nkeep = 0\n\
+         [publishers.b]\ntype = 'search'\nurl = 'u'\nindex = 'i'\nonly = { keep = 1.5, event_name = 7 }\n\
+         [publishers.c]\ntype = 'search'\nurl = 'u'\nindex = 'i'\nonly = { keep = '10%' }\n\
+         [publishers.d]\ntype = 'search'\nurl = 'u'\nindex = 'i'\nonly = { status = 'failed', keep = 0.1 }",
+        "pressroom.toml:6:20: publishers.a.only.event_name[1]: expected a pattern such as \"resize*\", found integer 7\n\
+         pressroom.toml:6:23: publishers.a.only.event_name[2]: expected a pattern such as \"resize*\", found string \"\"\n\
+         pressroom.toml:7:12: publishers.a.only.pipeline: an empty list lets nothing through, remove it or name a pattern\n\
+         pressroom.toml:8:20: publishers.a.only.attributes.a: an empty list lets nothing through, remove it or name a value\n\
+         pressroom.toml:8:32: publishers.a.only.attributes.b[1]: expected a string, a number or a boolean, found an array\n\
+         pressroom.toml:8:37: publishers.a.only.attributes.c: expected a string, a number or a boolean, or a list of them, found a table\n\
+         pressroom.toml:9:8: publishers.a.only.keep: 0 keeps nothing but failures, say status = \"failed\" for that\n\
+         pressroom.toml:14:17: publishers.b.only.keep: expected a share above 0 and at most 1, such as 0.1, found float 1.5\n\
+         pressroom.toml:14:35: publishers.b.only.event_name: expected a pattern such as \"resize*\", or a list of them, found integer 7\n\
+         pressroom.toml:19:17: publishers.c.only.keep: expected a share above 0 and at most 1, such as 0.1, found string \"10%\"\n\
+         pressroom.toml:24:36: publishers.d.only.keep: failures are always kept, and status lets nothing else through: remove keep",
+    ),
+    (
         "nothing and less where something is needed",
         "[recorder]\nmax_pending = 0\n[publishers.a]\ntype = 'search'\nurl = 'u'\nindex = 'i'\ntimeout = '0s'\n\
          batch = { max_records = 0, max_bytes = '0B' }\nretry = { initial = '1m', max = '10s', hold = '0s' }",

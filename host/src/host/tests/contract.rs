@@ -1,14 +1,24 @@
 //! What every publisher keeps to, native or plugin, wherever it publishes to, checked through a real delivery and a
 //! real journal.
 //!
+//! It covers delivery, flush, a successor, a call that is given up, shutdown with, without and in the middle of calls, and
+//! for those that can be told how to behave ([`outcomes`]) partial outcomes, retry, reject, hold, a slow answer and a flush
+//! that fails; and the books throughout.
+//!
 //! Invariant: it knows no type. Which there are, and how one asks what has reached them, is said in `types.rs`.
+
+mod outcomes;
+
+pub(super) use outcomes::{flush_errors_hold, outcomes_hold};
 
 use crate::config::DeliveryConfig;
 use crate::delivery::{DeadLetters, Delivery, Plan, PublisherStatus, State};
 use crate::journal::{Books, DropReason, Journal, JournalSettings};
-use crate::publisher::{Context, Factory, Publisher};
-use crate::record::{Batch, EventMetrics, NetworkMetrics, Status, Timestamp};
+use crate::publisher::{Context, Factory, PublishError, Publisher};
+use crate::record::{Batch, EventBatch, EventMetrics, NetworkBatch, NetworkMetrics, Status, Timestamp};
+use futures_util::FutureExt;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +68,69 @@ pub(super) enum Behaviour {
     RetryFirst,
     /// Wants to be mended.
     Hold,
+    /// Rejects every batch.
+    RejectAll,
+    /// Publishes everything, and takes [`SLOW`] for it.
+    Slow,
+    /// Publishes everything, and cannot flush.
+    FlushError,
+}
+
+/// How long a call of one that is slow takes.
+pub(super) const SLOW: Duration = Duration::from_millis(300);
+
+impl Subject {
+    /// What has arrived, once nothing is on its way any more.
+    async fn told(&self) -> Arrived {
+        let there = async {
+            loop {
+                match (self.arrived)() {
+                    Arrived::Underway => tokio::time::sleep(Duration::from_millis(1)).await,
+                    arrived => return arrived,
+                }
+            }
+        };
+        let arrived = tokio::time::timeout(PATIENCE, there).await;
+        arrived.unwrap_or_else(|_| panic!("on its way for {PATIENCE:?}"))
+    }
+
+    /// The first `count` records have arrived, each once, but for those in `missing`; and no others.
+    async fn has_arrived(&self, count: u64, missing: &BTreeSet<Uuid>) {
+        let expected = (0..count).filter(|number| !missing.contains(&id(*number)));
+        match self.told().await {
+            Arrived::Ids(mut ids) => {
+                ids.sort_unstable();
+                assert_eq!(ids, expected.map(id).collect::<Vec<_>>());
+            }
+            Arrived::Counts { events, operations } => {
+                let (wanted_operations, wanted_events): (Vec<_>, Vec<_>) =
+                    expected.partition(|number| is_operation(*number));
+                assert_eq!((events, operations), (wanted_events.len(), wanted_operations.len()));
+            }
+            Arrived::Underway | Arrived::Untold => {}
+        }
+    }
+
+    /// The first `count` records have arrived, some of them more than once, so `many` times in all.
+    async fn has_arrived_at_least(&self, count: u64, many: usize) {
+        if let Arrived::Ids(ids) = self.told().await {
+            let missing: Vec<u64> = (0..count).filter(|number| !ids.contains(&id(*number))).collect();
+            assert_eq!(missing, [0; 0]);
+        }
+        self.so_many_have_arrived(count, many);
+    }
+
+    /// So many records have arrived, and at most so `many` more. What a publisher that keeps state has counted and not
+    /// said yet when its time was over is not looked at: nobody says it any more.
+    fn so_many_have_arrived(&self, count: u64, many: usize) {
+        let arrived = match (self.arrived)() {
+            Arrived::Ids(ids) => ids.len(),
+            Arrived::Counts { events, operations } => events + operations,
+            Arrived::Underway | Arrived::Untold => return,
+        };
+        let count = count as usize;
+        assert!((count..=count + many).contains(&arrived), "{arrived} arrived, of {count} and {many} more");
+    }
 }
 
 struct Bench {
@@ -79,6 +152,24 @@ fn id(number: u64) -> Uuid {
     Uuid::from_u128(number.into())
 }
 
+fn records(numbers: Range<u64>) -> Batch {
+    let mut batch = Batch::default();
+    for number in numbers {
+        let start = Timestamp::from_nanos(1_700_000_000_000_000_000 + number);
+        let end = Some(start.after(Duration::from_millis(5)));
+        if is_operation(number) {
+            let mut operation = NetworkMetrics::started(id(number), "task", "PUT", "s3.local", 443, start);
+            operation.end_time = end;
+            batch.operations.push(operation);
+        } else {
+            let mut event = EventMetrics::started(id(number), "resize", "task", start);
+            (event.end_time, event.status) = (end, Status::Completed);
+            batch.events.push(event);
+        }
+    }
+    batch
+}
+
 impl Bench {
     async fn new(make: &impl Fn(&Path) -> Subject) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -96,21 +187,7 @@ impl Bench {
     /// Appends batches of so many records, and seals them.
     fn record(&mut self, sizes: &[u64]) {
         for size in sizes {
-            let mut batch = Batch::default();
-            for number in self.recorded..self.recorded + size {
-                let start = Timestamp::from_nanos(1_700_000_000_000_000_000 + number);
-                let end = Some(start.after(Duration::from_millis(5)));
-                if is_operation(number) {
-                    let mut operation =
-                        NetworkMetrics::started(id(number), "task", "PUT", "s3.local", 443, start);
-                    operation.end_time = end;
-                    batch.operations.push(operation);
-                } else {
-                    let mut event = EventMetrics::started(id(number), "resize", "task", start);
-                    (event.end_time, event.status) = (end, Status::Completed);
-                    batch.events.push(event);
-                }
-            }
+            let mut batch = records(self.recorded..self.recorded + size);
             self.recorded += size;
             self.journal.append(&mut batch).unwrap();
         }
@@ -154,29 +231,7 @@ impl Bench {
 
     /// The first `count` records have arrived, each once, but for those in `missing`; and no others.
     async fn has_arrived(&self, count: u64, missing: &BTreeSet<Uuid>) {
-        let there = async {
-            loop {
-                match (self.subject.arrived)() {
-                    Arrived::Underway => tokio::time::sleep(Duration::from_millis(1)).await,
-                    arrived => return arrived,
-                }
-            }
-        };
-        let arrived = tokio::time::timeout(PATIENCE, there).await;
-        let arrived = arrived.unwrap_or_else(|_| panic!("on its way for {PATIENCE:?}"));
-        let expected = (0..count).filter(|number| !missing.contains(&id(*number)));
-        match arrived {
-            Arrived::Ids(mut ids) => {
-                ids.sort_unstable();
-                assert_eq!(ids, expected.map(id).collect::<Vec<_>>());
-            }
-            Arrived::Counts { events, operations } => {
-                let (wanted_operations, wanted_events): (Vec<_>, Vec<_>) =
-                    expected.partition(|number| is_operation(*number));
-                assert_eq!((events, operations), (wanted_events.len(), wanted_operations.len()));
-            }
-            Arrived::Underway | Arrived::Untold => {}
-        }
+        self.subject.has_arrived(count, missing).await;
     }
 
     async fn everything_has_arrived(&self) {
@@ -220,8 +275,11 @@ pub(super) fn id_in(line: &str, pointer: &str) -> Uuid {
 pub(super) async fn holds(make: impl Fn(&Path) -> Subject) {
     delivers_each_record_once(&make).await;
     a_successor_loses_and_doubles_nothing(&make).await;
+    a_flush_is_welcome_at_any_time(&make).await;
+    a_call_that_is_given_up_loses_nothing(&make).await;
     a_shutdown_delivers_what_is_left(&make).await;
     a_shutdown_without_time_drops_the_rest(&make).await;
+    a_shutdown_in_the_middle_of_calls_counts_what_it_saw(&make).await;
 }
 
 async fn delivers_each_record_once(make: &impl Fn(&Path) -> Subject) {
@@ -258,6 +316,72 @@ async fn a_successor_loses_and_doubles_nothing(make: &impl Fn(&Path) -> Subject)
     bench.everything_has_arrived().await;
 }
 
+/// Publishes both kinds of these records, past delivery, until they have been taken.
+async fn publish(publisher: &mut dyn Publisher, numbers: Range<u64>) {
+    let Batch { events, operations } = records(numbers);
+    let (events, operations) = (EventBatch::detached(events), NetworkBatch::detached(operations));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match publisher.publish_event_metrics(&events).await {
+            Ok(left_out) => break assert_eq!(left_out, []),
+            // One that lost something may want a rest.
+            Err(PublishError::Retry { after, .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(after.unwrap_or_default()).await;
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(publisher.publish_network_metrics(&operations).await, Ok(vec![]));
+}
+
+async fn a_flush_is_welcome_at_any_time(make: &impl Fn(&Path) -> Subject) {
+    let dir = tempfile::tempdir().unwrap();
+    let subject = make(dir.path());
+    let mut publisher = build(&plan(&subject.factory, dir.path())).await;
+    publisher.open(None).await.unwrap();
+    publisher.flush().await.unwrap();
+    for first in [0, 30] {
+        publish(&mut *publisher, first..first + 30).await;
+        publisher.flush().await.unwrap();
+        subject.has_arrived(first + 30, &BTreeSet::new()).await;
+    }
+    publisher.flush().await.unwrap();
+    publisher.close().await.unwrap();
+    drop(publisher);
+    subject.has_arrived(60, &BTreeSet::new()).await;
+}
+
+async fn a_call_that_is_given_up_loses_nothing(make: &impl Fn(&Path) -> Subject) {
+    let dir = tempfile::tempdir().unwrap();
+    let subject = make(dir.path());
+    let mut publisher = build(&plan(&subject.factory, dir.path())).await;
+    publisher.open(None).await.unwrap();
+    publish(&mut *publisher, 0..30).await;
+    let Batch { events, .. } = records(30..60);
+    let events = EventBatch::detached(events);
+    // It was polled once, and is dropped where it waits. One that does not wait has taken them, and is not asked again.
+    match publisher.publish_event_metrics(&events).now_or_never() {
+        Some(answer) => {
+            assert_eq!(answer, Ok(vec![]));
+            let operations = NetworkBatch::detached(records(30..60).operations);
+            publisher.publish_network_metrics(&operations).await.unwrap();
+        }
+        None => publish(&mut *publisher, 30..60).await,
+    }
+    publisher.flush().await.unwrap();
+    subject.has_arrived_at_least(60, events.len()).await;
+}
+
+async fn a_shutdown_in_the_middle_of_calls_counts_what_it_saw(make: &impl Fn(&Path) -> Subject) {
+    let mut bench = Bench::new(make).await;
+    bench.record(&[100, 100]);
+    bench.until(|status| status.books.delivered > 0).await;
+    let books = bench.drain(Instant::now()).await;
+    assert_eq!(books.delivered + books.dropped.shutdown, 200, "{books:?}");
+    // What was under way may have arrived, and nobody was told.
+    bench.subject.so_many_have_arrived(books.delivered, ROWS_PER_CALL);
+}
+
 async fn a_shutdown_delivers_what_is_left(make: &impl Fn(&Path) -> Subject) {
     let mut bench = Bench::new(make).await;
     bench.record(&[50]);
@@ -279,47 +403,4 @@ async fn a_shutdown_without_time_drops_the_rest(make: &impl Fn(&Path) -> Subject
     let books = bench.drain(Instant::now()).await;
     assert_eq!((books.delivered, books.dropped.shutdown), (delivered, 100));
     bench.has_arrived(delivered, &BTreeSet::new()).await;
-}
-
-/// What one keeps to that can leave out rows and refuse batches.
-pub(super) async fn outcomes_hold(make: impl Fn(Behaviour, &Path) -> Subject) {
-    a_rejected_row_is_set_aside_and_the_others_arrive(&|dir: &Path| make(Behaviour::RejectRow, dir)).await;
-    for behaviour in [Behaviour::RetryRow, Behaviour::RetryFirst] {
-        what_may_work_later_arrives_once(&|dir: &Path| make(behaviour, dir)).await;
-    }
-    what_is_on_hold_waits_for_a_successor(&make).await;
-}
-
-async fn a_rejected_row_is_set_aside_and_the_others_arrive(make: &impl Fn(&Path) -> Subject) {
-    let mut bench = Bench::new(make).await;
-    bench.record(&[40, 7, 100]);
-    let status = bench.settled().await;
-    let set_aside = bench.set_aside();
-    assert_eq!(status.books.dead_lettered, set_aside.len() as u64);
-    assert_eq!(status.attempts, set_aside.len() as u64, "one of each call");
-    assert_eq!(status.books.delivered + status.books.dead_lettered, bench.recorded);
-    bench.has_arrived(bench.recorded, &set_aside).await;
-}
-
-async fn what_may_work_later_arrives_once(make: &impl Fn(&Path) -> Subject) {
-    let mut bench = Bench::new(make).await;
-    bench.record(&[40, 7, 100]);
-    let status = bench.settled().await;
-    assert_eq!(status.books.delivered, bench.recorded);
-    assert!(status.failed_attempts >= 3, "{status:?}");
-    bench.everything_has_arrived().await;
-}
-
-async fn what_is_on_hold_waits_for_a_successor(make: &impl Fn(Behaviour, &Path) -> Subject) {
-    let mut bench = Bench::new(&|dir: &Path| make(Behaviour::Hold, dir)).await;
-    bench.record(&[40]);
-    let status = bench.until(|status| status.state == State::Held).await;
-    assert_eq!((status.books.delivered, status.books.backlog), (0, 40));
-    bench.has_arrived(0, &BTreeSet::new()).await;
-    // One that is mended takes over what the other could not publish.
-    bench.subject = make(Behaviour::Publish, bench.dir.path());
-    bench.replace(&plan(&bench.subject.factory, bench.dir.path())).await;
-    let status = bench.settled().await;
-    assert_eq!((status.state, status.books.delivered), (State::Running, 40));
-    bench.everything_has_arrived().await;
 }

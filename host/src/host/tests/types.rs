@@ -6,7 +6,7 @@
 use super::contract::Arrived::Counts;
 #[cfg(feature = "wasm")]
 use super::contract::Arrived::Untold;
-use super::contract::{Arrived, Behaviour, Subject, holds, id_in, outcomes_hold};
+use super::contract::{Arrived, Behaviour, SLOW, Subject, flush_errors_hold, holds, id_in, outcomes_hold};
 use crate::host::check;
 use crate::publisher::{Fate, PublishError, PublishResult, Publisher, PublisherType, Unpublished};
 #[cfg(feature = "prometheus")]
@@ -21,9 +21,6 @@ use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// A composite is no publisher: its members are.
-const NONE: &str = "composite";
-
 #[test]
 fn no_type_is_left_out() {
     let dir = tempfile::tempdir().unwrap();
@@ -32,7 +29,7 @@ fn no_type_is_left_out() {
     let (_, known) = error.split_once("known are ").unwrap();
     let known: Vec<&str> = known.lines().next().unwrap().split(", ").collect();
     let here = [
-        NONE,
+        crate::host::composite::TYPE,
         #[cfg(feature = "elasticsearch")]
         crate::publishers::ElasticsearchPublisher::TYPE,
         "embedded",
@@ -215,7 +212,7 @@ async fn loki() {
 
 #[cfg(feature = "elasticsearch")]
 mod elasticsearch {
-    use super::{Arrived, Behaviour, Subject, Uuid, holds, outcomes_hold};
+    use super::{Arrived, Behaviour, SLOW, Subject, Uuid, holds, outcomes_hold};
     use crate::publisher::{Publisher, PublisherType};
     use crate::publishers::ElasticsearchPublisher;
     use crate::publishers::elasticsearch::tests::{Asked, Kept, Reply, Script, item, items_reply};
@@ -240,6 +237,15 @@ mod elasticsearch {
             Behaviour::RetryRow => Some(other(1, 429, kept)),
             Behaviour::RetryFirst => (calls <= 3).then(|| Reply::error(503, "unavailable", "not now")),
             Behaviour::Hold => Some(Reply::error(401, "security_exception", "who are you?")),
+            Behaviour::RejectAll => {
+                let refuse = |_| item(400, "some_exception", "none of them");
+                Some(items_reply(asked.items().into_iter().map(refuse).collect()))
+            }
+            Behaviour::Slow => {
+                let items = asked.items().into_iter().map(|document| kept.create(document)).collect();
+                Some(Reply::Late(SLOW, Box::new(items_reply(items))))
+            }
+            Behaviour::FlushError => unreachable!("nothing is held back that a flush could fail to hand on"),
         }
     }
 
@@ -293,14 +299,18 @@ impl Embedded {
         }
     }
 
-    fn publish(&mut self, ids: Vec<Uuid>) -> PublishResult {
+    async fn publish(&mut self, ids: Vec<Uuid>) -> PublishResult {
         self.calls += 1;
+        if let Behaviour::Slow = self.behaviour {
+            tokio::time::sleep(SLOW).await;
+        }
         let left_out = match self.behaviour {
             Behaviour::RetryFirst if self.calls <= 3 => return Err(PublishError::retry("not now")),
             Behaviour::Hold => return Err(PublishError::hold("it wants to be mended")),
             Behaviour::RejectRow => Some((0, Fate::Reject { reason: "this row never".into() })),
             Behaviour::RetryRow => Some((1, Fate::Retry { reason: "this row later".into(), after: None })),
-            Behaviour::Publish | Behaviour::RetryFirst => None,
+            Behaviour::RejectAll => return Err(PublishError::reject("never")),
+            Behaviour::Publish | Behaviour::RetryFirst | Behaviour::Slow | Behaviour::FlushError => None,
         };
         let left_out = left_out.filter(|(row, _)| *row < ids.len());
         let kept = |row: &usize| left_out.as_ref().is_none_or(|(left_out, _)| left_out != row);
@@ -312,11 +322,18 @@ impl Embedded {
 #[async_trait::async_trait]
 impl Publisher for Embedded {
     async fn publish_event_metrics(&mut self, events: &EventBatch) -> PublishResult {
-        self.publish(events.iter().map(|event| event.id).collect())
+        self.publish(events.iter().map(|event| event.id).collect()).await
     }
 
     async fn publish_network_metrics(&mut self, operations: &NetworkBatch) -> PublishResult {
-        self.publish(operations.iter().map(|operation| operation.id).collect())
+        self.publish(operations.iter().map(|operation| operation.id).collect()).await
+    }
+
+    async fn flush(&mut self) -> Result<(), PublishError> {
+        match self.behaviour {
+            Behaviour::FlushError => Err(PublishError::retry("not handed on")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -324,6 +341,68 @@ impl Publisher for Embedded {
 async fn embedded() {
     holds(|_| Embedded::subject(Behaviour::Publish)).await;
     outcomes_hold(|behaviour, _| Embedded::subject(behaviour)).await;
+    flush_errors_hold(|behaviour, _| Embedded::subject(behaviour)).await;
+}
+
+/// A failover over these, the first choice first. What has reached one of them has arrived.
+fn failover(members: Vec<(&str, Subject)>, behaviour: Behaviour, dir: &Path) -> Subject {
+    use crate::publisher::{BreakerSettings, Context};
+    use crate::publishers::composite::{Failover, MemberPlan};
+    use std::time::Duration;
+
+    let (mut plans, mut arrived) = (Vec::new(), Vec::new());
+    for (label, subject) in members {
+        arrived.push(subject.arrived);
+        plans.push(MemberPlan {
+            kind: "member".into(),
+            factory: subject.factory,
+            context: Context::detached(label, dir),
+            timeout: Duration::from_secs(30),
+            fingerprint: format!("{behaviour:?}"),
+            missing: None,
+            required: true,
+        });
+    }
+    // So quick that members go out and come back many times.
+    let (initial, max) = (Duration::from_millis(1), Duration::from_millis(5));
+    let breaker = BreakerSettings { failures: 2, initial, max, ..BreakerSettings::default() };
+    Subject {
+        factory: Failover::factory(breaker, plans),
+        arrived: Box::new(move || {
+            let ids = arrived.iter().flat_map(|arrived| match arrived() {
+                Arrived::Ids(ids) => ids,
+                _ => panic!("all members keep their records"),
+            });
+            Arrived::Ids(ids.collect())
+        }),
+    }
+}
+
+#[tokio::test]
+async fn composite() {
+    let file = |name: &str, dir: &Path| {
+        let config: <FilePublisher as PublisherType>::Config =
+            toml::from_str(&format!("path = '{name}/x.jsonl'")).unwrap();
+        let out = dir.join(name);
+        Subject {
+            factory: Arc::new(move |context| {
+                let built = FilePublisher::build(config.clone(), context);
+                Box::pin(async { Ok(Box::new(built?) as Box<dyn Publisher>) })
+            }),
+            arrived: Box::new(move || if out.exists() { ids_in(&out) } else { Arrived::Ids(Vec::new()) }),
+        }
+    };
+    let well = Behaviour::Publish;
+    holds(|dir| failover(vec![("a", file("a", dir)), ("b", file("b", dir))], well, dir)).await;
+    // The first choice is down all the time, and nobody is the wiser.
+    holds(|dir| failover(vec![("a", Embedded::subject(Behaviour::Hold)), ("b", file("b", dir))], well, dir))
+        .await;
+    let alike = |behaviour, dir: &Path| {
+        let members = ["a", "b"].map(|label| (label, Embedded::subject(behaviour)));
+        failover(members.into(), behaviour, dir)
+    };
+    outcomes_hold(alike).await;
+    flush_errors_hold(alike).await;
 }
 
 #[cfg(feature = "wasm")]
@@ -344,16 +423,20 @@ async fn wasm() {
 #[cfg(feature = "wasm")]
 #[tokio::test]
 async fn wasm_with_outcomes() {
-    outcomes_hold(|behaviour, _| {
+    let hostile = |behaviour, _: &Path| {
         let config = match behaviour {
             Behaviour::Publish => "do = 'once'",
             Behaviour::RejectRow => "do = 'reject-row', row = 0",
             Behaviour::RetryRow => "do = 'retry-row', row = 1",
             Behaviour::RetryFirst => "do = 'retry-first', n = 3",
             Behaviour::Hold => "do = 'hold'",
+            Behaviour::RejectAll => "do = 'reject-all'",
+            Behaviour::Slow => &format!("do = 'sleep', ms = {}", SLOW.as_millis()),
+            Behaviour::FlushError => "do = 'flush-error'",
         };
         let section = format!("config = {{ {config} }}");
         Subject { factory: crate::wasm::tests::factory("hostile", &section), arrived: Box::new(|| Untold) }
-    })
-    .await;
+    };
+    outcomes_hold(hostile).await;
+    flush_errors_hold(hostile).await;
 }

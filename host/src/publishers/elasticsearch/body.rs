@@ -2,10 +2,11 @@
 //! time and the duration are added.
 //!
 //! Invariant: a record's line is copied as the journal's batch has rendered it for everybody; nothing is rendered twice,
-//! and nothing is allocated per record.
+//! and nothing is allocated per record, but for attributes that no server could take as they are.
 
 use super::target::Target;
-use crate::record::{JsonLines, Record, Timestamp};
+use super::template::DEEPEST;
+use crate::record::{JsonLines, Record, Timestamp, Value};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ const AROUND: usize = 160;
 /// How a record's attributes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attributes {
-    /// As fields.
+    /// As fields, unless they are too deep for that: they overflow the stack of a server that looks at each level in
+    /// turn (OpenSearch 3 does, and then never answers).
     Fields,
     /// As one text with their JSON, which every server takes: in `attributes_json`.
     Text,
@@ -89,7 +91,7 @@ pub(super) fn cut<R: Record>(lines: &JsonLines<R>, limit: usize) -> Vec<Numbers>
     pieces
 }
 
-/// The size of the body for these rows, about and at most.
+/// The size of the body for these rows, about; it is no more where attributes are fields and all rows are of one day.
 pub(super) fn size<R: Record>(lines: &JsonLines<R>, numbers: &Numbers) -> usize {
     let around = |(_, line): (&R, &[u8])| line.len() + AROUND;
     match numbers {
@@ -98,16 +100,24 @@ pub(super) fn size<R: Record>(lines: &JsonLines<R>, numbers: &Numbers) -> usize 
     }
 }
 
-/// Appends the body for these rows, and says which index the request is for: that of the first row. Rows of another
-/// one name it.
+/// What was written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// The index that the request is for: that of the first row. Rows of another one name it.
+    pub(super) index: String,
+    /// The items whose attributes are a text, counted from 0.
+    pub(super) as_text: Vec<usize>,
+}
+
+/// Appends the body for these rows.
 pub(super) fn write<R: Record>(
     lines: &JsonLines<R>,
     numbers: &Numbers,
     target: &Target,
     attributes: Attributes,
     out: &mut Vec<u8>,
-) -> String {
-    let mut body = Body { target, attributes, index: None, other: None, out };
+) -> Written {
+    let mut body = Body { target, attributes, index: None, other: None, as_text: Vec::new(), items: 0, out };
     match numbers {
         Numbers::Range(range) => {
             lines
@@ -118,7 +128,7 @@ pub(super) fn write<R: Record>(
             list.iter().filter_map(|at| lines.get(*at as usize)).for_each(|(row, line)| body.push(row, line));
         }
     }
-    body.index.map(|(_, index)| index).unwrap_or_default()
+    Written { index: body.index.map(|(_, index)| index).unwrap_or_default(), as_text: body.as_text }
 }
 
 struct Body<'a> {
@@ -128,6 +138,8 @@ struct Body<'a> {
     index: Option<(u64, String)>,
     /// The last other index.
     other: Option<(u64, String)>,
+    as_text: Vec<usize>,
+    items: usize,
     out: &'a mut Vec<u8>,
 }
 
@@ -164,11 +176,52 @@ impl Body<'_> {
         } else {
             self.out.extend_from_slice(b"\",");
         }
-        match self.attributes {
-            Attributes::Fields => self.out.extend_from_slice(line.get(1..).unwrap_or_default()),
-            Attributes::Text => write_with_text(row, line, self.out),
+        if self.attributes == Attributes::Text || is_deep(row.attributes()) {
+            if write_with_text(row, line, self.out) {
+                self.as_text.push(self.items);
+            }
+        } else {
+            self.out.extend_from_slice(line.get(1..).unwrap_or_default());
+        }
+        self.items += 1;
+    }
+}
+
+/// Whether a value of them is nested deeper than a server should be asked to look.
+fn is_deep(attributes: &crate::record::Attributes) -> bool {
+    attributes.iter().any(|(_, value)| match value {
+        Value::Json(json) => json.len() > DEEPEST && depth(json, DEEPEST) > DEEPEST,
+        _ => false,
+    })
+}
+
+/// How deep JSON is nested; beyond `most` it is not looked at.
+fn depth(json: &str, most: usize) -> usize {
+    let (mut depth, mut deepest, mut bytes) = (0_usize, 0, json.bytes());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+                if deepest > most {
+                    break;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            // A text: brackets in it are none.
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => drop(bytes.next()),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
         }
     }
+    deepest
 }
 
 /// Appends seconds, to the nanosecond: the number that a float reads from it is the one that formats have.
@@ -185,8 +238,9 @@ fn write_seconds(elapsed: Duration, out: &mut Vec<u8>) {
     out.extend_from_slice(digits.get(..digits.len() - zeros).unwrap_or(&digits));
 }
 
-/// Appends the line, from its second byte, with the attributes as a text. They are the last member of it.
-fn write_with_text<R: Record>(row: &R, line: &[u8], out: &mut Vec<u8>) {
+/// Appends the line, from its second byte, with the attributes as a text. They are the last member of it. False if there
+/// are none.
+fn write_with_text<R: Record>(row: &R, line: &[u8], out: &mut Vec<u8>) -> bool {
     let json = serde_json::to_string(row.attributes()).unwrap_or_default();
     let before = line.strip_suffix(b"}\n").and_then(|line| line.strip_suffix(json.as_bytes()));
     let before = before.and_then(|line| line.strip_suffix(b",\"attributes\":"));
@@ -196,8 +250,148 @@ fn write_with_text<R: Record>(row: &R, line: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice(b",\"attributes_json\":");
             out.extend_from_slice(text.as_bytes());
             out.extend_from_slice(b"}\n");
+            true
         }
-        // It has none.
-        _ => out.extend_from_slice(line.get(1..).unwrap_or_default()),
+        _ => {
+            out.extend_from_slice(line.get(1..).unwrap_or_default());
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{EventMetrics, NetworkMetrics, Rows, Status, Value};
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    const NOON: u64 = 1_795_435_200_000_000_000;
+    const DAY: u64 = 86_400_000_000_000;
+
+    fn event(number: u128, start: u64) -> EventMetrics {
+        let start = Timestamp::from_nanos(start);
+        let mut event = EventMetrics::started(Uuid::from_u128(number), "resize", "42", start);
+        event.end_time = Some(start.after(Duration::from_nanos(1_500_000_001)));
+        event.status = Status::Completed;
+        event
+    }
+
+    fn target() -> Target {
+        Target::Daily { prefix: "p".to_owned() }
+    }
+
+    fn body(rows: &Rows<EventMetrics>, attributes: Attributes) -> (Written, Vec<serde_json::Value>) {
+        let lines = rows.json_lines();
+        let (all, mut out) = (Numbers::Range(0..lines.len() as u32), Vec::new());
+        let written = write(&lines, &all, &target(), attributes, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.ends_with('\n'));
+        assert!(text.len() <= size(&lines, &all) || !written.as_text.is_empty());
+        (written, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    }
+
+    #[test]
+    fn a_record_is_a_line_that_says_what_to_do_and_its_own_with_time_and_duration() {
+        let rows = Rows::detached(vec![event(7, NOON), event(8, NOON + DAY), event(9, NOON)]);
+        let (written, lines) = body(&rows, Attributes::Fields);
+        assert_eq!(written, Written { index: "p-event-2026.11.23".to_owned(), as_text: Vec::new() });
+        assert_eq!(lines.len(), 6);
+        let id = |number: u128| Uuid::from_u128(number).to_string();
+        assert_eq!(lines[0], serde_json::json!({ "create": { "_id": id(7) } }));
+        let other = serde_json::json!({ "create": { "_id": id(8), "_index": "p-event-2026.11.24" } });
+        assert_eq!(lines[2], other);
+        assert_eq!(lines[4], serde_json::json!({ "create": { "_id": id(9) } }));
+        let mut expected = serde_json::to_value(event(7, NOON)).unwrap();
+        expected["@timestamp"] = "2026-11-23T12:00:00.000000000Z".into();
+        expected["duration_seconds"] = 1.500_000_001.into();
+        assert_eq!(lines[1], expected);
+    }
+
+    #[test]
+    fn an_operation_has_a_latency_and_what_has_not_ended_has_none() {
+        let mut operation =
+            NetworkMetrics::started(Uuid::nil(), "42", "PUT", "s3.local", 443, Timestamp::from_nanos(NOON));
+        let line = |operation: &NetworkMetrics| {
+            let (lines, mut out) = (Rows::detached(vec![operation.clone()]).json_lines(), Vec::new());
+            let written = write(&lines, &Numbers::List(vec![0]), &target(), Attributes::Fields, &mut out);
+            assert_eq!(written.index, "p-network-2026.11.23");
+            serde_json::from_slice::<serde_json::Value>(out.split(|byte| *byte == b'\n').nth(1).unwrap())
+                .unwrap()
+        };
+        assert_eq!(line(&operation)["latency_seconds"], serde_json::Value::Null);
+        operation.end_time = Some(Timestamp::from_nanos(NOON + 12_500_000));
+        assert_eq!(line(&operation)["latency_seconds"], 0.0125);
+    }
+
+    #[test]
+    fn attributes_as_a_text_are_their_json() {
+        let mut with = event(1, NOON);
+        with.attributes =
+            [("a\"b", Value::from("}\n")), ("n", 1.5.into()), ("j", Value::Json("[1,{}]".into()))]
+                .into_iter()
+                .collect();
+        let json = serde_json::to_value(&with).unwrap()["attributes"].clone();
+        let rows = Rows::detached(vec![with, event(2, NOON)]);
+        assert!(body(&rows, Attributes::Fields).0.as_text.is_empty());
+        let (written, lines) = body(&rows, Attributes::Text);
+        assert_eq!(written.as_text, [0]);
+        let text = lines[1]["attributes_json"].as_str().unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(text).unwrap(), json);
+        assert_eq!(lines[1]["attributes"], serde_json::Value::Null);
+        assert_eq!(lines[1]["event_name"], "resize");
+        assert_eq!(lines[3]["attributes_json"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn attributes_that_are_too_deep_are_a_text_from_the_start() {
+        let with = |levels: usize, text: &str| {
+            let mut event = event(1, NOON);
+            let json = format!("{}{text}{}", "[{\"a\":".repeat(levels / 2), "}]".repeat(levels / 2));
+            event.attributes = [("a", Value::from(1)), ("j", Value::Json(json.into()))].into_iter().collect();
+            event
+        };
+        let brackets = format!("\"\\\"{}\"", "{".repeat(100));
+        let rows = [with(DEEPEST, &brackets), with(DEEPEST + 2, "1"), with(100_000, "1"), event(2, NOON)];
+        let (written, lines) = body(&Rows::detached(rows.into()), Attributes::Fields);
+        assert_eq!(written.as_text, [1, 2]);
+        assert_eq!(lines[1]["attributes"]["a"], 1);
+        assert!(lines[3]["attributes_json"].as_str().unwrap().starts_with("{\"a\":1,\"j\":[{"));
+    }
+
+    #[test]
+    fn pieces_are_in_order_and_no_larger_than_they_may_be() {
+        let mut events: Vec<_> = (0..1_000).map(|number| event(number, NOON)).collect();
+        events[500].attributes = [("long", Value::from("x".repeat(50_000)))].into_iter().collect();
+        let lines = Rows::detached(events).json_lines();
+        let pieces = cut(&lines, 10_000);
+        let numbers: Vec<u32> = pieces.iter().flat_map(Numbers::iter).collect();
+        assert!(numbers.into_iter().eq(0..1_000));
+        for piece in &pieces {
+            assert!(size(&lines, piece) <= 10_000 || *piece == Numbers::Range(500..501), "{piece:?}");
+        }
+        assert!(cut(&Rows::<EventMetrics>::default().json_lines(), 10_000).is_empty());
+    }
+
+    #[test]
+    fn halves_are_all_of_it() {
+        for numbers in [Numbers::Range(3..10), Numbers::List(vec![1, 5, 9])] {
+            let (first, second) = numbers.halves().unwrap();
+            assert!(first.iter().chain(second.iter()).eq(numbers.iter()));
+            assert!(first.len().abs_diff(second.len()) <= 1);
+        }
+        assert!(Numbers::Range(4..5).halves().is_none() && Numbers::List(Vec::new()).halves().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn seconds_are_those_that_formats_have(nanos in prop_oneof![0..1_u64 << 53, 0..10_000_000_000_u64]) {
+            let elapsed = Duration::from_nanos(nanos);
+            let mut text = Vec::new();
+            write_seconds(elapsed, &mut text);
+            let text = std::str::from_utf8(&text).unwrap();
+            prop_assert_eq!(text.parse::<f64>().unwrap(), nanos as f64 / 1e9);
+            prop_assert!(!text.ends_with("00") && text.contains('.'));
+        }
     }
 }

@@ -8,10 +8,11 @@
 //! all have ended: so acknowledgements are in the journal's order, whatever the order of the answers.
 
 use super::answer::{self, Fate, Items};
-use super::body::{self, Attributes, Numbers};
+use super::body::{self, Attributes, Numbers, Written};
 use super::counts::Tally;
 use super::gzip;
 use super::target::Target;
+use super::template::{self, ATTRIBUTES};
 use super::trouble::Trouble;
 use super::wire::{Answer, Content, Question, Wire};
 use crate::publisher::{self, PublishError, PublishResult, Unpublished};
@@ -67,7 +68,7 @@ struct Asked {
 }
 
 struct Answered {
-    index: String,
+    written: Written,
     /// The size of its body, not compressed.
     size: usize,
     answer: Answer,
@@ -179,12 +180,12 @@ impl<R: Record> Call<R> {
     }
 
     fn take(&mut self, Asked { piece, answer }: Asked) {
-        let Answered { index, size, answer } = match answer {
+        let Answered { written, size, answer } = match answer {
             Ok(answered) => answered,
             Err(trouble) => return self.stop(&piece.numbers, trouble),
         };
         if answer.status.is_success() {
-            return self.take_items(piece, index, &answer);
+            return self.take_items(piece, written, &answer);
         }
         let said = self.wire.refusal(&answer);
         let retry = |reason| Trouble::Retry { reason, after: answer.retry_after };
@@ -219,7 +220,7 @@ impl<R: Record> Call<R> {
         }
     }
 
-    fn take_items(&mut self, piece: Piece, index: String, answer: &Answer) {
+    fn take_items(&mut self, piece: Piece, written: Written, answer: &Answer) {
         let count = piece.numbers.len();
         if answer.cut {
             // What does not fit into what is read of an answer is asked in two.
@@ -239,11 +240,10 @@ impl<R: Record> Call<R> {
             };
         self.tally.accepted += created as u64;
         self.tally.duplicates += duplicates as u64;
-        if piece.attributes == Attributes::Text {
-            self.tally.attributes_as_text += created as u64;
-        }
+        let is_there = |item: &usize| others.binary_search_by_key(item, |(at, _)| *at).is_err();
+        self.tally.attributes_as_text += written.as_text.iter().filter(|item| is_there(item)).count() as u64;
         if created > 0 && self.written.len() < 64 {
-            self.written.insert(index);
+            self.written.insert(written.index);
         }
         let mut again = Vec::new();
         for (at, fate) in others {
@@ -275,9 +275,10 @@ impl<R: Record> Call<R> {
     /// Whether a row was refused for the form of its attributes, perhaps: not if another field is named.
     fn may_be_attributes(&self, number: u32, reason: &str) -> bool {
         let has_some = self.lines.get(number as usize).is_some_and(|(row, _)| !row.attributes().is_empty());
-        let named = reason.split('[').nth(1).and_then(|rest| rest.split(']').next());
-        has_some
-            && !named.is_some_and(|name| super::template::fields(R::KIND).any(|(field, _)| field == name))
+        let named = reason.split("field [").nth(1).and_then(|rest| rest.split(']').next());
+        let is_other =
+            |name| template::fields(R::KIND).any(|(field, _)| field == name && field != ATTRIBUTES);
+        has_some && !named.is_some_and(is_other)
     }
 
     /// A request was refused as such. One of its rows is at fault, or all that we send is: the second if nothing else
@@ -387,28 +388,28 @@ impl Bulk {
         lines: JsonLines<R>,
         piece: &Piece,
     ) -> Result<Answered, Trouble> {
-        let (index, size, content) = self.content(lines, piece).await?;
-        let path = format!("{}?{}", BulkParts::Index(&index).url(), answer::FILTER);
+        let (written, size, content) = self.content(lines, piece).await?;
+        let path = format!("{}?{}", BulkParts::Index(&written.index).url(), answer::FILTER);
         let limit = answer::longest(piece.numbers.len());
         let question = Question { method: Method::POST, path: &path, body: Some(content), bulk: true, limit };
         let answer = wire.ask(&question).await?;
-        Ok(Answered { index, size, answer })
+        Ok(Answered { written, size, answer })
     }
 
-    /// The index, the size and the body of a piece. Bodies are compressed off the runtime's threads.
+    /// The body of a piece, with what was written and its size. Bodies are compressed off the runtime's threads.
     async fn content<R: Record>(
         &self,
         lines: JsonLines<R>,
         piece: &Piece,
-    ) -> Result<(String, usize, Content), Trouble> {
+    ) -> Result<(Written, usize, Content), Trouble> {
         let (numbers, attributes, capacity) = (piece.numbers.clone(), piece.attributes, piece.size);
         let (target, gzip) = (self.target.clone(), self.gzip);
         let build = move || {
             let mut plain = Vec::with_capacity(capacity);
-            let index = body::write(&lines, &numbers, &target, attributes, &mut plain);
+            let written = body::write(&lines, &numbers, &target, attributes, &mut plain);
             let size = plain.len();
             let bytes = if gzip { gzip::compress(&plain) } else { plain };
-            (index, size, Content { bytes: Bytes::from(bytes), gzip })
+            (written, size, Content { bytes: Bytes::from(bytes), gzip })
         };
         if !gzip || capacity < SMALL {
             return Ok(build());

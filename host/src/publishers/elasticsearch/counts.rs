@@ -3,6 +3,7 @@
 //! Invariant: of the rows of every call that was answered each is counted once, as what becomes of it: so `accepted` and
 //! `duplicates` together are what delivery books as delivered, and `rejected` what it sets aside.
 
+use super::trouble::Trouble;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[derive(Debug, Default)]
@@ -26,6 +27,17 @@ pub(super) struct Tally {
     pub(super) held: u64,
     pub(super) rejected: u64,
     pub(super) attributes_as_text: u64,
+}
+
+impl Tally {
+    /// Of rows that are in trouble, all of them.
+    pub(super) fn of(trouble: &Trouble, rows: usize) -> Self {
+        let rows = rows as u64;
+        match trouble {
+            Trouble::Retry { .. } => Self { retried: rows, ..Self::default() },
+            Trouble::Hold { .. } => Self { held: rows, ..Self::default() },
+        }
+    }
 }
 
 impl Counts {

@@ -67,7 +67,7 @@ impl Default for ElasticsearchConfig {
             install_template: true,
             lifecycle: None,
             gzip: true,
-            bulk_bytes: ByteSize::mib(4),
+            bulk_bytes: ByteSize::mib(2),
             in_flight: 2,
         }
     }

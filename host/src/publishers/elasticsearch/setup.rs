@@ -65,8 +65,17 @@ impl Setup {
         (&self.target, self.install, &self.lifecycle) == (&other.target, other.install, &other.lifecycle)
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    fn is_done(&self) -> bool {
         self.done.load(Ordering::Relaxed) || !self.install
+    }
+
+    /// How the templates stand, in a word.
+    pub(super) fn state(&self) -> &'static str {
+        match (self.install, self.is_done()) {
+            (false, _) => "not ours to install",
+            (true, true) => "ready",
+            (true, false) => "missing",
+        }
     }
 
     /// What an operator should know.

@@ -84,15 +84,19 @@ impl AttributesType {
 
     fn mapping(self) -> Value {
         match self {
-            // Longer values are kept, and not indexed; the depth is that which a server parses at all.
-            Self::Flattened => {
-                json!({ "type": self.as_str(), "ignore_above": LONGEST_KEYWORD, "depth_limit": 1_000 })
-            }
+            // Longer values are kept, and not indexed. Its limit of depth is 20 as well, and counts less than ours.
+            Self::Flattened => json!({ "type": self.as_str(), "ignore_above": LONGEST_KEYWORD }),
             Self::FlatObject => json!({ "type": self.as_str() }),
             Self::Kept => json!({ "type": self.as_str(), "enabled": false }),
         }
     }
 }
+
+/// How deep attributes may be nested that are sent as fields.
+pub(super) const DEEPEST: usize = 20;
+
+/// The field that all attributes are in.
+pub(super) const ATTRIBUTES: &str = "attributes";
 
 const EVENT: &[(&str, Field)] = &[
     ("@timestamp", Field::Date),
@@ -108,7 +112,7 @@ const EVENT: &[(&str, Field)] = &[
     ("status", Field::Keyword),
     ("error", Field::Words),
     ("retry_count", Field::Whole),
-    ("attributes", Field::Attributes),
+    (ATTRIBUTES, Field::Attributes),
     ("attributes_json", Field::Keyword),
 ];
 
@@ -126,7 +130,7 @@ const NETWORK: &[(&str, Field)] = &[
     ("bytes_sent", Field::Whole),
     ("bytes_received", Field::Whole),
     ("error", Field::Words),
-    ("attributes", Field::Attributes),
+    (ATTRIBUTES, Field::Attributes),
     ("attributes_json", Field::Keyword),
 ];
 

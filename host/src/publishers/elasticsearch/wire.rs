@@ -99,6 +99,10 @@ impl Trust {
     ///
     /// They are no certificates.
     pub(super) fn client(&self) -> anyhow::Result<reqwest::Client> {
+        Ok(self.builder()?.build()?)
+    }
+
+    pub(super) fn builder(&self) -> anyhow::Result<reqwest::ClientBuilder> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("pressroom/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -111,7 +115,7 @@ impl Trust {
                 builder = builder.add_root_certificate(certificate);
             }
         }
-        Ok(builder.build()?)
+        Ok(builder)
     }
 }
 
@@ -159,6 +163,11 @@ impl Wire {
         if same_trust {
             self.client = before.client.clone();
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_client(&mut self, client: reqwest::Client) {
+        self.client = client;
     }
 
     /// Asks one host after the other until one answers.

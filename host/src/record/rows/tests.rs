@@ -1,10 +1,11 @@
+use super::super::samples::When;
 use super::super::{Batch, EventMetrics, Format, NetworkMetrics, Timestamp, ViewGauge};
 use super::{EventBatch, NetworkBatch, Rows, SharedBatch};
 use proptest::prelude::*;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// A batch of `count` events whose retry counts are `first`, `first + 1`, ….
+/// A batch of `count` events whose ids and retry counts are `first`, `first + 1`, ….
 fn batch(first: u32, count: u32) -> Arc<SharedBatch> {
     let events = (first..first + count).map(|number| EventMetrics {
         retry_count: number,
@@ -23,7 +24,7 @@ fn numbers(rows: &EventBatch) -> Vec<u32> {
 fn two_parts() -> EventBatch {
     let mut rows = Rows::default();
     rows.push(&batch(0, 5), 2..5);
-    rows.push_filtered(&batch(10, 13), 0..13, |event: &EventMetrics| event.retry_count.is_multiple_of(2));
+    rows.push_admitted(&batch(10, 13), 0..13, &[When::new(|number| number.is_multiple_of(2))]);
     rows
 }
 
@@ -38,16 +39,18 @@ fn a_range_is_clipped_to_the_batch() {
     rows.push(&batch(0, 3), 1..99);
     rows.push(&batch(0, 3), 3..99);
     rows.push(&batch(0, 3), 2..2);
-    rows.push_filtered(&batch(0, 3), 2..99, |_| true);
-    rows.push_filtered(&batch(0, 3), 7..99, |_| true);
-    assert_eq!(numbers(&rows), [1, 2, 2]);
+    rows.push_admitted(&batch(0, 3), 1..99, &[When::new(|number| number != 1)]);
+    rows.push_admitted(&batch(0, 3), 2..99, &[When::new(|_| true)]);
+    rows.push_admitted(&batch(0, 3), 7..99, &[When::new(|_| true)]);
+    assert_eq!(numbers(&rows), [1, 2, 2, 2]);
 }
 
 #[test]
 fn an_empty_selection_keeps_no_batch_alive() {
     let batch = batch(0, 3);
     let mut rows = EventBatch::default();
-    rows.push_filtered(&batch, 0..3, |_| false);
+    rows.push_admitted(&batch, 0..3, &[When::new(|_| false)]);
+    rows.push_admitted(&batch, 0..2, &[When::new(|number| number == 2)]);
     assert!(rows.is_empty());
     assert!(EventBatch::all(&batch).select([7]).is_empty());
     assert_eq!(Arc::strong_count(&batch), 1);
@@ -74,7 +77,7 @@ fn only_all_rows_of_one_batch_are_whole() {
     assert!(two_parts().whole().is_none());
 
     let mut kept = EventBatch::default();
-    kept.push_filtered(&batch, 0..9, |_| true);
+    kept.push_admitted(&batch, 0..9, &[When::new(|_| true)]);
     assert!(kept.whole().is_some(), "a filter that keeps everything costs no view");
     kept.push(&batch, 0..4);
     assert!(kept.whole().is_none());

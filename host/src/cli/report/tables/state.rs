@@ -1,5 +1,6 @@
 //! The host's own parts as tables: publishers and plugins.
 
+use super::members::members;
 use crate::cli::words::{self, Column, bytes, count, cut};
 use crate::delivery::PublisherStatus;
 use crate::journal::Books;
@@ -7,8 +8,8 @@ use crate::record::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-const NAME: usize = 40;
-const REASON: usize = 200;
+pub(super) const NAME: usize = 40;
+pub(super) const REASON: usize = 200;
 
 /// A publisher, as a host tells of it; a newer host may say more.
 #[derive(Debug, Deserialize)]
@@ -25,6 +26,10 @@ pub(in crate::cli) struct Publisher {
     last_error: Option<String>,
     update_failed: Option<String>,
     last_delivery: Option<String>,
+    breaker: Option<String>,
+    next_attempt: Option<String>,
+    #[serde(default)]
+    detail: Value,
 }
 
 impl From<&PublisherStatus> for Publisher {
@@ -41,6 +46,9 @@ impl From<&PublisherStatus> for Publisher {
             last_error: status.last_error.clone(),
             update_failed: status.update_failed.clone(),
             last_delivery: status.last_delivery.map(|time| time.to_string()),
+            breaker: Some(status.breaker.as_str().to_owned()),
+            next_attempt: status.next_attempt.map(|time| time.to_string()),
+            detail: status.detail.clone().unwrap_or_default(),
         }
     }
 }
@@ -62,7 +70,7 @@ pub(in crate::cli) fn publishers(publishers: &[Publisher], rows: usize) -> Strin
     ];
     let now = Timestamp::now();
     let when = |text: &str| text.parse().map_or_else(|_| cut(text, NAME), |time| words::time(time, now));
-    let table = publishers.iter().take(rows).map(|one| {
+    let table = publishers.iter().take(rows).flat_map(|one| {
         let books = &one.books;
         let mut row = [&one.label, &one.kind, &one.state].map(|text| cut(text, NAME)).to_vec();
         let fates =
@@ -75,11 +83,16 @@ pub(in crate::cli) fn publishers(publishers: &[Publisher], rows: usize) -> Strin
             failed => format!("{} ({} failed)", count(one.attempts), count(failed)),
         });
         row.push(one.last_delivery.as_deref().map_or_else(|| "never".to_owned(), when));
-        row
+        let members = members(&one.detail).into_iter().map(|member| member.row(when)).collect::<Vec<_>>();
+        std::iter::once(row).chain(members)
     });
     let mut out = words::table(&columns, table, "there is no publisher");
     for one in publishers.iter().take(rows) {
-        let stands = format!("{} since {}: ", cut(&one.state, NAME), when(&one.since));
+        let breaker = one.breaker.as_deref().filter(|stand| *stand != "closed");
+        let breaker = breaker.map_or_else(String::new, |stand| format!(", breaker {}", cut(stand, NAME)));
+        let next =
+            one.next_attempt.as_deref().map_or_else(String::new, |at| format!(", next attempt {}", when(at)));
+        let stands = format!("{} since {}{breaker}{next}: ", cut(&one.state, NAME), when(&one.since));
         let said = [
             (stands.as_str(), &one.reason),
             ("not updated: ", &one.update_failed),
@@ -91,6 +104,7 @@ pub(in crate::cli) fn publishers(publishers: &[Publisher], rows: usize) -> Strin
             out.push_str(&format!("  {}: {what}{}\n", cut(&one.label, NAME), cut(text, REASON)));
             told.push(text);
         }
+        members(&one.detail).iter().for_each(|member| out.extend(member.lines(when)));
     }
     out + &left_out(publishers.len(), rows)
 }

@@ -52,6 +52,10 @@ pub(crate) enum Reply {
     Torn,
     /// Nothing, and the connection stays open.
     Silence,
+    /// This, when somebody says so.
+    When(Arc<tokio::sync::Notify>, Box<Reply>),
+    /// This, after a while.
+    Late(std::time::Duration, Box<Reply>),
 }
 
 impl Reply {
@@ -69,6 +73,8 @@ pub(crate) struct Kept {
     pub(crate) templates: BTreeMap<String, Value>,
     /// Everything that was asked.
     pub(crate) asked: Vec<Asked>,
+    /// Connections that were made.
+    pub(crate) connections: usize,
 }
 
 impl Kept {
@@ -137,6 +143,7 @@ impl Script {
         connections.spawn(async move {
             let mut open = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                state.lock().connections += 1;
                 open.spawn(serve(stream, state.clone(), act.clone()));
             }
         });
@@ -167,6 +174,17 @@ async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Kept>>, act: Arc<Mutex<Act
             let told = (act.lock())(&asked, &mut kept);
             told.unwrap_or_else(|| kept.answer(&asked))
         };
+        let reply = match reply {
+            Reply::When(said, reply) => {
+                said.notified().await;
+                *reply
+            }
+            Reply::Late(after, reply) => {
+                tokio::time::sleep(after).await;
+                *reply
+            }
+            reply => reply,
+        };
         let (status, header, body) = match reply {
             Reply::Json(status, body) => (status, String::new(), body),
             Reply::With(status, name, value, body) => (status, format!("{name}: {value}\r\n"), body),
@@ -175,7 +193,7 @@ async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Kept>>, act: Arc<Mutex<Act
                 return;
             }
             Reply::Torn => return,
-            Reply::Silence => return std::future::pending().await,
+            Reply::Silence | Reply::When(..) | Reply::Late(..) => return std::future::pending().await,
         };
         let body = body.to_string();
         let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n{header}\r\n", body.len());
