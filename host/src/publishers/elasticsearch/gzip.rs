@@ -1,5 +1,9 @@
 //! Bodies as they are sent: as they were written, or compressed, with gzip at the fastest level.
 //!
+//! The fastest level of the crates that are kept well: on bodies of ordinary spans (670 bytes a record, the two lines of it)
+//! zlib-rs took 2.0 µs of CPU time a record at level 1 and made a quarter of them, libdeflate at its fastest 2.2 to 2.4 µs and a
+//! sixth, on a machine that had other things to do.
+//!
 //! Invariant: what is to be compressed is so while it is still in the processor's cache; no body is ever there as a whole in
 //! both forms.
 
