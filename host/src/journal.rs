@@ -297,6 +297,7 @@ impl Cursor {
     /// Accepts no more: what is appended from here on is not for this cursor. What was appended before can be read,
     /// the tail included.
     pub fn stop(&self) {
+        let _order = self.journal.0.order.lock();
         let (sealed, end) = {
             let mut memory = self.journal.0.memory.lock();
             let sealed = memory.seal();

@@ -110,11 +110,15 @@ struct Running {
 }
 
 impl Desired {
-    /// Whether it is made of something that another delivery holds.
-    fn takes_from_another(&self, held: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
-        self.members.iter().any(|member| held.get(member).is_some_and(|holder| *holder != self.label))
+    /// A label, its own or of what it is made of, that another delivery holds; and which.
+    fn held_by_another<'a>(&self, held: &'a [Held]) -> Option<&'a Held> {
+        let is_mine = |label: &Arc<str>| *label == self.label || self.members.contains(label);
+        held.iter().find(|(label, holder)| is_mine(label) && *holder != self.label)
     }
 }
+
+/// A label, and the delivery that holds it.
+type Held = (Arc<str>, Arc<str>);
 
 struct Failure {
     fingerprint: String,
@@ -156,7 +160,7 @@ impl Registry {
         let (known, new): (Vec<_>, Vec<_>) =
             desired.iter().partition(|desired| self.is_running(&desired.label));
         let (taking_in, known): (Vec<_>, Vec<_>) =
-            known.into_iter().partition(|desired| desired.takes_from_another(&held));
+            known.into_iter().partition(|desired| desired.held_by_another(&held).is_some());
         let change = async |desired: &Desired| {
             let change = self.change(desired, retry_failed).await;
             // At once, so that reports show what is done while others are still at it.
@@ -169,10 +173,25 @@ impl Registry {
         // A label that goes gives up its port or its file before one that comes wants it: a rename is both, and so is a
         // label that moves into a failover, or out of one.
         tokio::join!(join_all(known.into_iter().map(&change)), drained);
+        // What could not be changed keeps what it has: nobody else starts with it.
+        let start = async |desired: &Desired, held: &[Held]| match desired.held_by_another(held) {
+            Some((label, holder)) => {
+                let reason =
+                    format!("\"{label}\" is still a member of \"{holder}\", which could not be changed");
+                let waiting =
+                    self.start_waiting(desired, &reason).filter(|_| !self.is_running(&desired.label));
+                self.state.lock().note(desired, Change::Failed(reason, waiting), &mut applied.lock());
+            }
+            None => change(desired).await,
+        };
         for desired in taking_in {
-            change(desired).await;
+            let mut held = self.held();
+            // Two that exchange members go on, one after the other.
+            held.retain(|(label, _)| *label == desired.label);
+            start(desired, &held).await;
         }
-        join_all(new.into_iter().map(&change)).await;
+        let held = self.held();
+        join_all(new.into_iter().map(|desired| start(desired, &held))).await;
         let wanted = |label: &Arc<str>| desired.iter().any(|desired| desired.label == *label);
         self.state.lock().failures.retain(|label, _| wanted(label));
         let mut applied = applied.into_inner();
@@ -180,11 +199,11 @@ impl Registry {
         applied
     }
 
-    /// Which delivery holds a label, itself or as what it is made of.
-    fn held(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+    /// The labels that deliveries hold, their own and those of what they are made of.
+    fn held(&self) -> Vec<Held> {
         let state = self.state.lock();
-        let held = state.running.iter().flat_map(|(label, running)| {
-            std::iter::once(label).chain(&running.members).map(|held| (held.clone(), label.clone()))
+        let held = state.running.iter().flat_map(|(holder, running)| {
+            std::iter::once(holder).chain(&running.members).map(|label| (label.clone(), holder.clone()))
         });
         held.collect()
     }

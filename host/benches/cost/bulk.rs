@@ -39,6 +39,8 @@ pub struct Tally {
     /// A bit for each number, set once it has arrived.
     seen: Vec<AtomicU64>,
     sent: u64,
+    /// Answers say that there was no error, and nothing of the items.
+    brief: bool,
     /// Documents that have arrived, each counted once.
     pub arrived: AtomicU64,
     /// Bulk requests.
@@ -57,12 +59,14 @@ pub struct Tally {
 }
 
 impl BulkServer {
-    /// Starts one that expects the spans with the numbers below `spans`.
-    pub fn start(spans: u64) -> Self {
+    /// Starts one that expects the spans with the numbers below `spans`. It answers as Elasticsearch does, or, `brief`,
+    /// with nothing about the items.
+    pub fn start(spans: u64, brief: bool) -> Self {
         let words = usize::try_from(spans.div_ceil(64)).unwrap();
         let tally = Arc::new(Tally {
             seen: (0..words).map(|_| AtomicU64::new(0)).collect(),
             sent: spans,
+            brief,
             arrived: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             gzipped: AtomicU64::new(0),
@@ -208,7 +212,7 @@ fn bulk(mut body: &[u8], index: &str, filter: &FilterPath, tally: &Tally) -> Str
         }
         items.push(&target);
     }
-    items.finish()
+    if tally.brief { answer::BRIEF.to_owned() } else { items.finish() }
 }
 
 /// The next line, without its end; none where nothing is left.

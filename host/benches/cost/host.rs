@@ -28,12 +28,12 @@ struct Status {
 }
 
 impl Host {
-    /// Starts one in `dir` whose publisher has the settings of `section`.
-    pub fn start(dir: &Path, section: &str) -> Self {
+    /// Starts `binary` in `dir`; its publisher has the settings of `section`.
+    pub fn start(binary: &Path, dir: &Path, section: &str) -> Self {
         let config = format!("[server]\nlisten = \"127.0.0.1:0\"\n[publishers.search]\n{section}\n");
         let file = dir.join("pressroom.toml");
         std::fs::write(&file, config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pressroom"));
+        let mut command = Command::new(binary);
         command.arg("run").arg("--config").arg(&file).env_remove("RUST_LOG").env("NO_COLOR", "1");
         let mut process = Process::start(&mut command);
         let said = "records and questions: http://";

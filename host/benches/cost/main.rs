@@ -65,23 +65,22 @@ impl Subject {
 }
 
 fn measure(options: &Options, part: Part) -> Sample {
-    let steady = matches!(part, Part::Steady | Part::RsyslogSteady);
+    let steady = part.is_steady();
     let (before, spans) = match steady {
         true => (WARM_UP * options.rate, options.seconds * options.rate),
         false => (0, options.spans),
     };
-    let server = BulkServer::start(before + spans);
+    let server = BulkServer::start(before + spans, part == Part::RsyslogBrief);
     let tally = server.tally();
     let dir = tempfile::tempdir().unwrap();
     let subject = match part {
-        Part::Rsyslog | Part::RsyslogSteady => {
+        _ if part.is_peer() => {
             let (process, address) = rsyslog::start(dir.path(), server.address());
             Subject::Rsyslog(process, address)
         }
-        Part::Gzip | Part::Plain | Part::Steady => {
-            let gzip = part != Part::Plain;
-            let section = host::section(options.publisher, server.address(), gzip);
-            Subject::Host(Host::start(dir.path(), &format!("{section}\n{}", options.toml)))
+        _ => {
+            let section = host::section(options.publisher, server.address(), part.has_gzip());
+            Subject::Host(Host::start(&options.binary, dir.path(), &format!("{section}\n{}", options.toml)))
         }
     };
     let load = |first, spans| Load {
@@ -159,8 +158,7 @@ fn arrive(options: &Options, part: Part, subject: &Subject, server: &BulkServer,
         tally.check();
     }
     let (requests, gzipped) = (tally.requests.load(Ordering::Relaxed), tally.gzipped.load(Ordering::Relaxed));
-    let gzip = matches!(part, Part::Gzip | Part::Steady);
-    assert_eq!(gzipped, if gzip { requests } else { 0 }, "of {requests} requests");
+    assert_eq!(gzipped, if part.has_gzip() { requests } else { 0 }, "of {requests} requests");
 }
 
 fn sample(used: Cpu, peak: u64, elapsed: Duration, spans: u64, server: &BulkServer) -> Sample {
@@ -203,27 +201,35 @@ fn main() {
         (Part::Gzip, format!("{to}, gzip"), goal(2.8, Some(64.0))),
         (Part::Plain, format!("{to}, no gzip"), goal(2.3, Some(64.0))),
         (Part::Rsyslog, format!("{beside}, no gzip"), None),
+        (Part::RsyslogBrief, "the same, answered without items".to_owned(), None),
         (Part::Steady, format!("{to}, gzip"), goal(3.5, None)),
         (Part::RsyslogSteady, format!("{beside}, no gzip"), None),
     ];
     let mut samples = vec![Vec::new(); parts.len()];
     for _ in 0..options.rounds {
         for ((part, ..), samples) in parts.iter().zip(&mut samples) {
-            let is_peer = matches!(part, Part::Rsyslog | Part::RsyslogSteady);
-            if options.wants(*part) && (!is_peer || peer.is_ok()) {
+            if options.wants(*part) && (!part.is_peer() || peer.is_ok()) {
                 samples.push(measure(&options, *part));
             }
         }
     }
     let mut table = Table::default();
     for ((part, what, goal), samples) in parts.iter().zip(&samples) {
-        let steady = matches!(part, Part::Steady | Part::RsyslogSteady);
         match (samples.as_slice(), &peer) {
-            ([], Err(why)) if options.wants(*part) => table.missing("rsyslog", why),
+            ([], Err(why)) if *part == Part::Rsyslog && options.wants(*part) => table.missing("rsyslog", why),
             ([], _) => {}
-            (samples, _) if steady => table.steady(what, options.rate, samples, *goal),
+            (samples, _) if part.is_steady() => table.steady(what, options.rate, samples, *goal),
             (samples, _) => table.full(what, samples, *goal),
         }
     }
+    println!(
+        "\n{} spans of {} bytes, {} a request, {} connections; cores: {}; rounds: {}",
+        options.spans,
+        spans::SPAN,
+        options.batch,
+        options.connections,
+        std::thread::available_parallelism().unwrap(),
+        options.rounds
+    );
     table.print(options.rate);
 }

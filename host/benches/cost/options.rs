@@ -1,6 +1,7 @@
 //! What may be said to the benchmark, after `--`.
 
 use clap::{Parser, ValueEnum};
+use std::path::PathBuf;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -11,6 +12,8 @@ pub enum Part {
     Plain,
     /// rsyslog, which knows no gzip here.
     Rsyslog,
+    /// rsyslog, spared of reading about each item in the answers.
+    RsyslogBrief,
     /// The host, gzip on, at a steady rate.
     Steady,
     /// rsyslog at that rate.
@@ -38,8 +41,8 @@ pub struct Options {
     /// Connections that send at once, each with one request at a time
     #[arg(long, default_value_t = 4)]
     pub connections: usize,
-    /// Most spans that have been sent and have not arrived yet; 0: as many as the host takes, and may drop
-    #[arg(long, default_value_t = 20_000)]
+    /// Most spans that have been sent and have not arrived yet; 0: as many as are taken
+    #[arg(long, default_value_t = 0)]
     pub window: u64,
     /// Spans a second of a steady run
     #[arg(long, default_value_t = 10_000)]
@@ -56,6 +59,9 @@ pub struct Options {
     /// Where the host publishes to
     #[arg(long, default_value = "elasticsearch")]
     pub publisher: Publisher,
+    /// Another build of the host than this one
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_pressroom"))]
+    pub binary: PathBuf,
     /// Lines of TOML for the publisher's section, beside what is measured
     #[arg(long, default_value = "")]
     pub toml: String,
@@ -64,6 +70,23 @@ pub struct Options {
     pub attach: Option<String>,
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+impl Part {
+    /// At a steady rate, not as fast as it goes.
+    pub fn is_steady(self) -> bool {
+        matches!(self, Self::Steady | Self::RsyslogSteady)
+    }
+
+    /// Not the host, but who stands beside it.
+    pub fn is_peer(self) -> bool {
+        matches!(self, Self::Rsyslog | Self::RsyslogBrief | Self::RsyslogSteady)
+    }
+
+    /// Requests are to come with gzip.
+    pub fn has_gzip(self) -> bool {
+        matches!(self, Self::Gzip | Self::Steady)
+    }
 }
 
 impl Options {

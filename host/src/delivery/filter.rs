@@ -72,8 +72,8 @@ impl Filter {
                 || record.pipeline_id().is_some_and(|id| matches_one(&only.pipeline, id)))
             && only.min_duration.is_none_or(|least| record.elapsed().is_some_and(|elapsed| elapsed >= least))
             && only.attributes.iter().all(|(key, wanted)| {
-                let found = record.attributes().get(key);
-                found.is_some_and(|value| wanted.iter().any(|wanted| *wanted == value.as_text()))
+                let found = record.attributes().get(key).map(|value| value.as_text());
+                found.is_some_and(|text| wanted.iter().any(|wanted| *wanted == text))
             })
             && sample.is_none_or(|sample| record.status() == Status::Failed || sample.keeps(record))
     }

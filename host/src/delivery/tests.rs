@@ -1,6 +1,7 @@
 //! A worker and a scripted publisher, on paused time.
 
 mod filters;
+mod pace;
 
 use super::*;
 use crate::config::units::ByteSize;

@@ -374,6 +374,7 @@ impl Worker {
             Called::Panicked(text) => format!("building panicked: {text}"),
             Called::GivenUp => "given up at the deadline".to_owned(),
         };
+        let error = self.plan.context.secrets.redact(&error);
         Err(Trouble::retry(format!("could not be built again: {error}")))
     }
 
@@ -410,7 +411,9 @@ impl Worker {
                 discard(publisher);
                 return Err(match failed {
                     Called::Answered(Ok(())) | Called::GivenUp => "the delivery is ending".to_owned(),
-                    Called::Answered(Err(error)) => format!("{error:#}"),
+                    Called::Answered(Err(error)) => {
+                        plan.context.secrets.redact(&format!("{error:#}")).into_owned()
+                    }
                     Called::TimedOut(after) => {
                         format!("not opened within {}", humantime::format_duration(after))
                     }

@@ -8,6 +8,7 @@ use super::{Host, ReloadError, StartError, check};
 use crate::config::Config;
 use crate::publisher::{PublishResult, Publisher};
 use crate::record::{EventBatch, NetworkBatch};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -111,6 +112,28 @@ async fn what_a_type_leaves_out_by_itself_it_gets_where_its_section_says_so() {
         closing.publishers.iter().find(|account| &*account.label == label).unwrap().books.filtered
     };
     assert_eq!((filtered("failed"), filtered("all"), filtered("one")), (2, 0, 2));
+}
+
+#[cfg(feature = "elasticsearch")]
+#[test]
+fn a_type_has_its_own_size_of_batches_where_its_section_says_nothing_of_it() {
+    let search = "type = \"elasticsearch\"\nhosts = [\"http://127.0.0.1:1\"]\n";
+    let text = format!(
+        "[publishers.silent]\n{search}[publishers.says]\n{search}batch = {{ max_records = 7 }}\n[publishers.other]\ntype = \
+         \"stdout\"\n"
+    );
+    let config = Config::parse(&text, Path::new(""), "pressroom.toml").unwrap();
+    let mut problems = crate::config::Problems::new();
+    let entries = super::catalog::Catalog::new(BTreeMap::new()).read(&config, &mut problems);
+    problems.into_result().unwrap();
+    let sizes: BTreeMap<_, _> = entries
+        .iter()
+        .map(|entry| (entry.section.label.as_str(), &entry.section.delivery.batch))
+        .map(|(label, batch)| (label, (batch.max_records, batch.max_bytes.bytes())))
+        .collect();
+    assert_eq!(sizes["silent"], (4_096, 8 << 20));
+    assert_eq!(sizes["says"], (7, 8 << 20), "each key counts for itself");
+    assert_eq!(sizes["other"], (1_024, 4 << 20));
 }
 
 #[tokio::test]

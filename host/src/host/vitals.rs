@@ -98,8 +98,8 @@ fn expose_publisher(mut out: Exposition, status: &PublisherStatus) -> Exposition
 }
 
 /// What a plugin's status says of itself, as far as it is a number. A plugin that was replaced begins anew.
-fn expose_plugin(out: Exposition, label: &str, detail: &serde_json::Value) -> Exposition {
-    let number = |key: &str| detail.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default();
+fn expose_plugin(out: Exposition, label: &str, detail: &Value) -> Exposition {
+    let number = |key: &str| detail.get(key).and_then(Value::as_u64).unwrap_or_default();
     let publisher = [("publisher", label)];
     let mut out = out
         .gauge(
@@ -178,7 +178,10 @@ fn expose_members(mut out: Exposition, publisher: &str, detail: Option<&Value>) 
                 &member,
                 text("state") == "active",
             );
-        out = expose_members(out, publisher, told.get("detail"));
+        out = match told.get("detail") {
+            Some(detail) if text("type") == "wasm" => expose_plugin(out, text("label"), detail),
+            detail => expose_members(out, publisher, detail),
+        };
     }
     out
 }

@@ -172,7 +172,13 @@ impl Received {
     /// Whether it takes long enough to decode, some milliseconds, that other requests would notice. (To hand the rest to
     /// other threads costs more than it is worth, and memory: each thread keeps some of what it has freed.)
     pub fn is_large(&self) -> bool {
-        self.bytes.len() > if self.gzip { 64 << 10 } else { 1 << 20 }
+        let large = 1 << 20;
+        if !self.gzip {
+            return self.bytes.len() > large;
+        }
+        // The last four bytes say how long it is decompressed. They may lie, but not a little body about a lot.
+        let said = self.bytes.last_chunk().map_or(0, |said| u32::from_le_bytes(*said) as usize);
+        self.bytes.len() > 16 << 10 || said > large
     }
 
     /// Hands the decompressed body to `decode`.

@@ -317,10 +317,14 @@ impl Memory {
     }
 
     pub(super) fn acknowledge(&mut self, id: u32) {
+        let end = self.sealed_end();
         let Some(place) = self.place(id) else { return };
         let (from, to) = (place.acknowledged, place.next);
         place.acknowledged = to;
         place.pace.advanced(to - from, Instant::now());
+        if to >= end {
+            place.pace.rests();
+        }
         self.forget_unneeded_views(from, to);
         self.forget_acknowledged();
     }

@@ -27,6 +27,11 @@ impl Pace {
         self.last = Some(now);
     }
 
+    /// It has nothing more to do: how long that lasts says nothing of its pace.
+    pub(super) fn rests(&mut self) {
+        self.last = None;
+    }
+
     /// Whether it will be through with `lag` records soon, by what it has shown of late. One that has shown nothing yet
     /// is trusted for a while.
     #[allow(clippy::cast_precision_loss)]
@@ -55,9 +60,11 @@ mod tests {
         assert!(pace.keeps_up(100_000, at(1.0)));
         assert!(!pace.keeps_up(10_000_000, at(1.0)), "it would take 100 seconds");
         assert!(!pace.keeps_up(100_000, at(60.0)), "it has stopped");
+        pace.rests();
+        assert!(pace.keeps_up(100_000, at(60.0)), "it had nothing to do, and was quick before");
         for call in 1..20_u32 {
-            pace.advanced(10, at(1.0 + f64::from(call)));
+            pace.advanced(10, at(60.0 + f64::from(call)));
         }
-        assert!(!pace.keeps_up(100_000, at(20.0)), "it has become slow");
+        assert!(!pace.keeps_up(100_000, at(80.0)), "it has become slow");
     }
 }

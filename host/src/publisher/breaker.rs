@@ -153,11 +153,12 @@ impl Breaker {
         self.open(began, now, advice)
     }
 
-    /// An attempt that began then was given up now because somebody has to mend something. True if that has opened it.
+    /// An attempt that began then was given up now because somebody has to mend something. True if that is news.
     pub fn must_be_mended(&mut self, began: Instant, now: Instant) -> bool {
-        self.held = true;
+        let is_news = !std::mem::replace(&mut self.held, true);
         self.count(began);
-        self.open(began, now, None)
+        self.open(began, now, None);
+        is_news
     }
 
     fn count(&mut self, began: Instant) {
@@ -218,11 +219,14 @@ mod tests {
         let (mut breaker, now) = (Breaker::new(settings()), Instant::now());
         assert!(breaker.must_be_mended(now, now));
         assert!(breaker.is_held() && breaker.stand() == Stand::Open);
-        assert!(!breaker.must_be_mended(now, now), "it was open");
+        assert!(!breaker.must_be_mended(now, now), "that is known");
+        let due = breaker.until().unwrap();
+        assert!(breaker.admits(due) && !breaker.must_be_mended(due, due));
         let due = breaker.until().unwrap();
         assert!(breaker.admits(due));
         breaker.failed(due, due, None);
         assert!(!breaker.is_held());
+        assert!(breaker.must_be_mended(due, due), "it was open, and for another reason");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::publisher::{
 };
 use crate::record::{EventBatch, NetworkBatch, Rows};
 use futures_util::future::join_all;
-use judge::{Judged, Rest};
+use judge::{Again, Judged, Rest};
 use member::{Answer, Member};
 use std::any::Any;
 use std::sync::Arc;
@@ -147,19 +147,34 @@ async fn ask<R: Published>(
     let moves_on = !member.is_closed();
     let Judged { again, rejected, strays } = match answer {
         Answer::Took(judged) => judged,
-        Answer::Not(error @ PublishError::Reject { .. }) => return Asked::Ends(error),
+        Answer::Not(PublishError::Reject { reason }) => {
+            return Asked::Ends(PublishError::Reject { reason: member.says(reason) });
+        }
         Answer::Not(_) if moves_on => return Asked::MovesOn,
-        Answer::Not(error) => return Asked::Ends(error),
+        Answer::Not(PublishError::Retry { reason, after }) => {
+            return Asked::Ends(PublishError::Retry { reason: member.says(reason), after });
+        }
+        // Not where the breaker is closed: what is on hold opens it.
+        Answer::Not(PublishError::Hold { reason }) => {
+            return Asked::Ends(PublishError::Hold { reason: member.says(reason) });
+        }
     };
-    let rejected = rejected.into_iter().map(|(at, reason)| (rest.number(at), Fate::Reject { reason }));
+    for (at, reason) in rejected {
+        left_out
+            .push(Unpublished { row: rest.number(at), fate: Fate::Reject { reason: member.says(reason) } });
+    }
     // Rows that do not exist stay that, so that delivery counts them.
-    let strays = (0..strays).map(|_| (u32::MAX, Fate::Reject { reason: String::new() }));
-    left_out.extend(rejected.chain(strays).map(|(row, fate)| Unpublished { row, fate }));
+    left_out.extend(
+        (0..strays).map(|_| Unpublished { row: u32::MAX, fate: Fate::Reject { reason: String::new() } }),
+    );
     if moves_on && !again.is_empty() {
-        rest.narrow(again.into_iter().map(|(at, _)| at));
+        rest.narrow(again.iter().map(|again| again.at));
         return Asked::MovesOn;
     }
-    left_out.extend(again.into_iter().map(|(at, fate)| Unpublished { row: rest.number(at), fate }));
+    for Again { at, reason, after } in again {
+        let fate = Fate::Retry { reason: member.says(reason), after };
+        left_out.push(Unpublished { row: rest.number(at), fate });
+    }
     Asked::Done
 }
 
@@ -186,6 +201,7 @@ impl Publisher for Failover {
             // As with a plugin that is delivered to on its own: a version that cannot be loaded pushes out none that runs.
             if let (Some(reason), Some(old)) = (member.not_built(), named(&mut before, member.label()))
                 && old.is_there()
+                && !member.continues(old)
             {
                 anyhow::bail!("member \"{}\": {reason}", member.label());
             }

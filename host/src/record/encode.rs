@@ -46,6 +46,9 @@ impl FromStr for Format {
 /// Rows by which the size of the others is judged, so that a batch is not moved again and again while it is rendered.
 const FIRST_ROWS: usize = 8;
 
+/// What is set aside for the others at most, in bytes; beyond it a view grows as it comes.
+const MAX_RESERVED: usize = 4 << 20;
+
 impl<R: Record> Rows<R> {
     /// The rows rendered in `format`. For a whole batch of the journal this is a handle to what is kept with it.
     pub fn encode(&self, format: Format) -> Bytes {
@@ -111,8 +114,9 @@ fn render<'a, R: Record>(
     let mut ends = Vec::with_capacity(count);
     for row in rows {
         if ends.len() == FIRST_ROWS {
-            let rest = count.saturating_sub(FIRST_ROWS);
-            bytes.reserve_exact(bytes.len() / FIRST_ROWS * rest * 17 / 16);
+            // The first rows may be large and the others not, and a stranger may have made them so.
+            let rest = bytes.len() / FIRST_ROWS * count.saturating_sub(FIRST_ROWS);
+            bytes.reserve_exact((rest + rest / 16).min(MAX_RESERVED));
         }
         write(row, &mut bytes);
         ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));

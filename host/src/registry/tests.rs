@@ -143,10 +143,24 @@ async fn what_moves_into_another_leaves_its_old_place_first() {
     bench.record();
     bench.apply([made_of("safe", "4", &["a", "b"]), made_of("z", "3", &["c"])]).await;
     before("1 1", "open 4 after one");
-    // `b` moves on to `z`: first `safe` lets it go, though it comes to its change later by its name.
-    bench.apply([made_of("a", "5", &["b"]), made_of("safe", "6", &[]), made_of("z", "7", &["a", "c"])]).await;
+    // `a` is on its own again, and `b` moves on to `z`: first `safe` lets them go.
+    bench.apply([bench.desired("a", "5"), bench.desired("safe", "6"), made_of("z", "7", &["b", "c"])]).await;
     before("open 6 after one", "open 5 after nothing");
     before("open 6 after one", "open 7 after one");
+    // `c` is to be delivered to on its own, and `z` cannot be changed: then it does not let go of it.
+    let apart = || [bench.desired("c", "8"), bench.desired("a", "5"), bench.desired("safe", "6")];
+    let applied = bench.apply(apart().into_iter().chain([made_of("z", "taken", &["b"])])).await;
+    let failed: Vec<_> =
+        applied.failed.iter().map(|failed| (&*failed.label, failed.reason.as_str())).collect();
+    let still = "\"c\" is still a member of \"z\", which could not be changed";
+    assert_eq!(failed, [("c", still), ("z", "the port is taken")]);
+    assert_eq!(bench.status("c").state, Stands::Waiting);
+    let still_wrong = apart().into_iter().chain([made_of("z", "taken", &["b"])]).collect();
+    bench.registry.apply(still_wrong, PATIENCE, true).await;
+    assert_eq!(bench.status("c").state, Stands::Waiting);
+    let mended = apart().into_iter().chain([made_of("z", "9", &["b"])]).collect();
+    bench.registry.apply(mended, PATIENCE, true).await;
+    before("open 9 after one", "open 8 after nothing");
     bench.registry.shutdown(PATIENCE).await;
 }
 

@@ -144,6 +144,10 @@ async fn every_query_finds_data(prometheus: &Metrics, running: Running) {
         let counts = "sum(event_duration_seconds_count) + sum(network_latency_seconds_count)";
         prometheus.promql.until(counts, "", &counted).await;
     }
+    // The failover moves on once its first member has failed often enough.
+    running.api.until_delivered("pair", 4 * 20 * TEN).await;
+    let moved = "pressroom_failover_member_active{member=\"spare\"}";
+    prometheus.promql.until(moved, "member", &BTreeMap::from([("spare".to_owned(), 1.0)])).await;
     for (label, state) in [("held", "held"), ("down", "retrying"), ("broken", "retrying")] {
         running.api.until(label, state, |status| status["state"] == state).await;
         let asked = format!("pressroom_publisher_state{{publisher=\"{label}\",state=\"{state}\"}}");
@@ -155,9 +159,18 @@ async fn every_query_finds_data(prometheus: &Metrics, running: Running) {
     grafana.all_find_data(&dashboard).await;
 
     let states = grafana.shown(&dashboard, "State of publishers", "publisher").await;
-    let wanted =
-        [("broken", 4.0), ("down", 4.0), ("held", 5.0), ("metrics", 1.0), ("picky", 1.0), ("rollup", 1.0)];
-    assert_eq!(states, wanted.map(|(label, state)| (label.to_owned(), state)).into());
+    let (well, ill) =
+        (["metrics", "pair", "picky", "rollup"], [("broken", 4.0), ("down", 4.0), ("held", 5.0)]);
+    let wanted = well.map(|label| (label, 1.0)).into_iter().chain(ill);
+    assert_eq!(states, wanted.map(|(label, state)| (label.to_owned(), state)).collect());
+    let members = grafana.shown(&dashboard, "Failover members", "member").await;
+    assert_eq!(
+        members,
+        [("spare", 2.0), ("trapping", 0.0)].map(|(label, stand)| (label.to_owned(), stand)).into()
+    );
+    // A plugin is seen as one where it is a failover's member, too.
+    let discarded = grafana.shown(&dashboard, "Discarded instances", "publisher").await;
+    assert!(discarded.keys().eq(["broken", "rollup", "trapping"]), "{discarded:?}");
     let down = grafana.shown(&dashboard, "Publishers not at work", "").await;
     assert_eq!(down[""], 3.0);
     // One of seven events failed, one of three network operations; 7 of 7 events were tried 6 times again.
@@ -235,13 +248,18 @@ fn scraped(text: &str) -> BTreeMap<String, BTreeSet<String>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_lists_every_metric_that_a_host_has_and_no_other() {
     let scrape = free_port();
-    let metrics = format!("[publishers.metrics]\ntype = \"prometheus\"\nlisten = \"127.0.0.1:{scrape}\"\n");
-    let folder = Folder::new(&metrics);
+    let folder = Folder::new(&format!(
+        "[publishers.metrics]\ntype = \"prometheus\"\nlisten = \"127.0.0.1:{scrape}\"\n\
+         [publishers.pair]\ntype = \"composite\"\nmode = \"failover\"\nmembers = [\"first\", \"spare\"]\n\
+         [publishers.first]\ntype = \"file\"\npath = \"first.jsonl\"\n\
+         [publishers.spare]\ntype = \"file\"\npath = \"spare.jsonl\"\n"
+    ));
     folder.drop_in("rollup", &guest("rollup"));
     let running = folder.start().await;
     running.api.post(&wave(1)).await;
     running.api.until_delivered("metrics", TEN).await;
     running.api.until_delivered("rollup", TEN).await;
+    running.api.until_delivered("pair", TEN).await;
     let text = Api::new(format!("http://127.0.0.1:{scrape}")).get("/metrics").await.unwrap();
     assert_eq!(scraped(&text), documented().into_iter().collect(), "on the left what is scraped");
     assert!(running.host.shutdown(PATIENCE).await.balanced());

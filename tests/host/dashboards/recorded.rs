@@ -38,7 +38,10 @@ pub(super) async fn host(metrics: &str) -> (Folder, Running) {
     let folder = Folder::new(&format!(
         "[publishers.metrics]\nmax_series = 10\n{metrics}\
          [publishers.broken]\ntype = \"wasm\"\nplugin = \"hostile\"\nconfig = {{ do = \"trap\" }}\n\
-         retry = {{ max = \"1s\" }}\n"
+         retry = {{ max = \"1s\" }}\n\
+         [publishers.pair]\ntype = \"composite\"\nmode = \"failover\"\nmembers = [\"trapping\", \"spare\"]\n\
+         [publishers.trapping]\ntype = \"wasm\"\nplugin = \"hostile\"\nconfig = {{ do = \"trap\" }}\n\
+         [publishers.spare]\ntype = \"file\"\npath = \"spare.jsonl\"\n"
     ));
     folder.drop_in("hostile", &guest("hostile"));
     folder.drop_in("rollup", &guest("rollup"));

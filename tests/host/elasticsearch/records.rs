@@ -123,7 +123,7 @@ async fn no_record_is_refused_for_the_form_of_its_attributes() {
         let (folder, running) = host(server, "").await;
         let (forms, recorder) = (forms(), running.host.recorder());
         for (name, attributes) in &forms {
-            let mut event = recorder.event(*name).task("42");
+            let mut event = recorder.event(name).task("42");
             for (key, json) in attributes {
                 event = event.attribute(key.as_str(), Attribute::Json(json.as_str().into()));
             }
@@ -136,8 +136,8 @@ async fn no_record_is_refused_for_the_form_of_its_attributes() {
         assert_eq!(server.count(&indices).await, all);
 
         // What the server could not take as fields is there as a text, and can be read.
-        let as_text = count(&status, "attributes_as_text");
-        assert!((3..all / 2).contains(&as_text), "{as_text} on {:?}", server.kind());
+        // OpenSearch takes the null byte in a key, Elasticsearch the long text.
+        assert_eq!(count(&status, "attributes_as_text"), 6, "on {:?}", server.kind());
         let found = async |field: &str, value: Value| {
             let found = server.search(&indices, &json!({ "query": { "term": { field: value } } })).await;
             let hits = found["hits"]["hits"].as_array().unwrap().clone();

@@ -3,6 +3,9 @@
 use serde::Deserialize;
 use std::fmt::Write as _;
 
+/// An answer that says nothing of the items.
+pub const BRIEF: &str = r#"{"errors":false,"took":7,"items":[]}"#;
+
 /// Where a document is to go.
 #[derive(Default, Deserialize)]
 pub struct Target<'a> {

@@ -1,5 +1,9 @@
 //! Every type of publisher, put to the contract.
 //!
+//! Those that can leave out rows and refuse batches at a server's word are put to `outcomes_hold` as well. The others have no
+//! such outcomes (prometheus, grafana-cloud and stdout take everything that they are handed), or have them tested where a
+//! server's words are scripted in full (loki) and where a disk fails (file).
+//!
 //! Invariant: a type that configuration knows is here; [`no_type_is_left_out`] fails for one that is not.
 
 #[cfg(feature = "prometheus")]

@@ -8,6 +8,9 @@ use crate::ingest::{MAX_ATTRIBUTES, MAX_KEY, MAX_VALUE, cut};
 use crate::record::{Attributes, Text, Value};
 use std::borrow::Cow;
 
+/// Bytes of keys and values that a resource hands down to each of its spans: every one of them has its own copy.
+const MAX_INHERITED: usize = 16 << 10;
+
 /// Attributes of one span, or of one resource.
 #[derive(Debug, Default)]
 pub(super) struct Given {
@@ -32,11 +35,15 @@ impl Given {
         Self { inherited: known.len(), known, keys: self.keys, ..Self::default() }
     }
 
-    /// Only those of which `keep` says so.
+    /// Only those of which `keep` says so, and only as many as [`MAX_INHERITED`] has room for.
     pub(super) fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
         let mut given = Self::default();
+        let mut room = MAX_INHERITED;
         for (key, value) in self.known.iter().filter(|(key, _)| keep(key)) {
-            given.set(key, value.clone());
+            if let Some(left) = room.checked_sub(key.len() + value.as_text().len()) {
+                room = left;
+                given.set(key, value.clone());
+            }
         }
         given
     }

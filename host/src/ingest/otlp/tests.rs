@@ -400,3 +400,20 @@ proptest! {
         let _ = decode(&body, Encoding::Json);
     }
 }
+
+#[test]
+fn a_resource_hands_down_no_more_than_every_span_can_bear() {
+    let large = "x".repeat(5_000);
+    let resource = (0..10).fold(Wire::default(), |resource, number| {
+        let key = format!("service.part{number}");
+        resource.message(1, Wire::default().bytes(1, key).message(2, Wire::default().bytes(1, &large)))
+    });
+    let scope = Wire::default().message(2, span("a", 1)).message(2, span("b", 1));
+    let request = Wire::default().message(1, Wire::default().message(1, resource).message(2, scope)).0;
+    let decoded = decode(&request, Encoding::Protobuf).unwrap();
+    assert_eq!(decoded.batch.events.len(), 2);
+    for event in &decoded.batch.events {
+        let handed_down = event.attributes.iter().filter(|(key, _)| key.starts_with("service.")).count();
+        assert_eq!(handed_down, 3, "what fits into 16 KiB");
+    }
+}

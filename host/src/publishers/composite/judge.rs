@@ -6,12 +6,20 @@
 use crate::publisher::{Fate, PublishError, PublishResult, Unpublished};
 use crate::record::{Record, Rows};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A row that a member may take later.
+pub(super) struct Again {
+    pub(super) at: u32,
+    pub(super) reason: String,
+    pub(super) after: Option<Duration>,
+}
 
 /// What a member answered, row by row.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Judged {
-    /// Those that it may take later, each with that fate.
-    pub(super) again: Vec<(u32, Fate)>,
+    /// Those that it may take later.
+    pub(super) again: Vec<Again>,
     /// Those that it never will, with the reason.
     pub(super) rejected: Vec<(u32, String)>,
     /// How often it spoke of a row that it was not handed, or twice of one. The first word holds.
@@ -32,7 +40,7 @@ impl Judged {
         for (row, fate) in fates {
             match fate {
                 Fate::Reject { reason } => judged.rejected.push((row, reason)),
-                fate @ Fate::Retry { .. } => judged.again.push((row, fate)),
+                Fate::Retry { reason, after } => judged.again.push(Again { at: row, reason, after }),
             }
         }
         judged

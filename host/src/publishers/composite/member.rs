@@ -7,9 +7,7 @@ use super::MemberPlan;
 use super::judge::Judged;
 use super::status::Seen;
 use crate::publisher::panics::{ask, caught, discard};
-use crate::publisher::{
-    Breaker, BreakerSettings, Fate, PublishError, PublishResult, Published, Publisher, Stand,
-};
+use crate::publisher::{Breaker, BreakerSettings, PublishError, PublishResult, Published, Publisher, Stand};
 use crate::record::{Rows, Timestamp};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -101,6 +99,11 @@ impl Member {
 
     pub(super) fn label(&self) -> &Arc<str> {
         &self.plan.context.label
+    }
+
+    /// What it said, as the failover passes it on.
+    pub(super) fn says(&self, reason: String) -> String {
+        format!("{}: {reason}", self.label())
     }
 
     /// Whether there is a publisher to ask.
@@ -277,14 +280,9 @@ impl Member {
                 counts.last_delivery = Some(Timestamp::now());
             }
         }
-        let advice = judged.again.iter().filter_map(|(_, fate)| match fate {
-            Fate::Retry { after, .. } => *after,
-            Fate::Reject { .. } => None,
-        });
+        let advice = judged.again.iter().filter_map(|again| again.after).max();
         match judged.again.first() {
-            Some((_, Fate::Retry { reason, .. } | Fate::Reject { reason })) => {
-                self.failed(began, reason, advice.max());
-            }
+            Some(again) => self.failed(began, &again.reason, advice),
             None => self.succeeded(),
         }
         judged
@@ -370,16 +368,16 @@ impl Member {
         self.note();
     }
 
-    /// True if that has put it out. The reason is one that anyone may read.
+    /// True if that is news. The reason is one that anyone may read.
     fn must_be_mended(&mut self, began: Instant, reason: &str) -> bool {
-        let opened = self.breaker.must_be_mended(began, now());
+        let is_news = self.breaker.must_be_mended(began, now());
         {
             let mut seen = self.seen.lock();
             seen.counts.last_error = Some(reason.to_owned());
             seen.reason = Some(reason.to_owned());
         }
         self.note();
-        opened
+        is_news
     }
 
     /// Shows how its breaker stands.

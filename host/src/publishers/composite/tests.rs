@@ -226,6 +226,13 @@ fn never(row: u32) -> Unpublished {
     Unpublished { row, fate: Fate::Reject { reason: "never".into() } }
 }
 
+/// As the failover passes it on.
+fn says(label: &str, mut left_out: Unpublished) -> Unpublished {
+    let (Fate::Retry { reason, .. } | Fate::Reject { reason }) = &mut left_out.fate;
+    *reason = format!("{label}: {reason}");
+    left_out
+}
+
 fn rows(left_out: impl Into<Vec<Unpublished>>) -> Act {
     Act::Answer(Ok(left_out.into()))
 }

@@ -20,7 +20,7 @@ pub(super) const FILTER: &str = "filter_path=items.*.status,items.*.error.type,i
 /// How much of an answer for so many items is read. As a rule an item takes 30 bytes, and some hundred where there is an
 /// error, which may quote the record.
 pub(super) fn longest(count: usize) -> usize {
-    (64 << 10) + count.saturating_mul(2 << 10).min(32 << 20)
+    (1 << 20) + count.saturating_mul(2 << 10).min(32 << 20)
 }
 
 /// The fates of the items of a request.

@@ -4,6 +4,7 @@
 //! Invariant: a record's line is copied as the journal's batch has rendered it for everybody; nothing is rendered twice,
 //! and nothing is allocated per record, but for attributes that no server could take as they are.
 
+use super::gzip::Packer;
 use super::target::Target;
 use super::template::DEEPEST;
 use crate::record::{JsonLines, Record, Timestamp, Value};
@@ -115,9 +116,10 @@ pub(super) fn write<R: Record>(
     numbers: &Numbers,
     target: &Target,
     attributes: Attributes,
-    out: &mut Vec<u8>,
+    packer: &mut Packer,
 ) -> Written {
-    let mut body = Body { target, attributes, index: None, other: None, as_text: Vec::new(), items: 0, out };
+    let mut body =
+        Body { target, attributes, index: None, other: None, as_text: Vec::new(), items: 0, packer };
     match numbers {
         Numbers::Range(range) => {
             lines
@@ -140,7 +142,7 @@ struct Body<'a> {
     other: Option<(u64, String)>,
     as_text: Vec<usize>,
     items: usize,
-    out: &'a mut Vec<u8>,
+    packer: &'a mut Packer,
 }
 
 impl Body<'_> {
@@ -150,40 +152,42 @@ impl Body<'_> {
         let (index, _) = self.index.get_or_insert_with(|| (part, self.target.index(R::KIND, part)));
         let own = *index == part;
 
+        let out = self.packer.out();
         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
         row.id().as_hyphenated().encode_lower(&mut id);
-        self.out.extend_from_slice(b"{\"create\":{\"_id\":\"");
-        self.out.extend_from_slice(&id);
+        out.extend_from_slice(b"{\"create\":{\"_id\":\"");
+        out.extend_from_slice(&id);
         if !own {
             if self.other.as_ref().is_none_or(|(other, _)| *other != part) {
                 self.other = Some((part, self.target.index(R::KIND, part)));
             }
             if let Some((_, name)) = &self.other {
                 // Names of indices have nothing in them that JSON escapes.
-                self.out.extend_from_slice(b"\",\"_index\":\"");
-                self.out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b"\",\"_index\":\"");
+                out.extend_from_slice(name.as_bytes());
             }
         }
-        self.out.extend_from_slice(b"\"}}\n{\"@timestamp\":\"");
-        self.out.extend_from_slice(&Timestamp::render(start));
+        out.extend_from_slice(b"\"}}\n{\"@timestamp\":\"");
+        out.extend_from_slice(&Timestamp::render(start));
         if let Some(elapsed) = row.elapsed() {
-            self.out.extend_from_slice(match R::KIND {
+            out.extend_from_slice(match R::KIND {
                 crate::record::Kind::Event => b"\",\"duration_seconds\":".as_slice(),
                 crate::record::Kind::Network => b"\",\"latency_seconds\":".as_slice(),
             });
-            write_seconds(elapsed, self.out);
-            self.out.push(b',');
+            write_seconds(elapsed, out);
+            out.push(b',');
         } else {
-            self.out.extend_from_slice(b"\",");
+            out.extend_from_slice(b"\",");
         }
         if self.attributes == Attributes::Text || is_deep(row.attributes()) {
-            if write_with_text(row, line, self.out) {
+            if write_with_text(row, line, out) {
                 self.as_text.push(self.items);
             }
         } else {
-            self.out.extend_from_slice(line.get(1..).unwrap_or_default());
+            out.extend_from_slice(line.get(1..).unwrap_or_default());
         }
         self.items += 1;
+        self.packer.row_ends();
     }
 }
 
@@ -283,9 +287,9 @@ mod tests {
 
     fn body(rows: &Rows<EventMetrics>, attributes: Attributes) -> (Written, Vec<serde_json::Value>) {
         let lines = rows.json_lines();
-        let (all, mut out) = (Numbers::Range(0..lines.len() as u32), Vec::new());
-        let written = write(&lines, &all, &target(), attributes, &mut out);
-        let text = String::from_utf8(out).unwrap();
+        let (all, mut packer) = (Numbers::Range(0..lines.len() as u32), Packer::new(false, 0));
+        let written = write(&lines, &all, &target(), attributes, &mut packer);
+        let text = String::from_utf8(packer.finish().1.into()).unwrap();
         assert!(text.ends_with('\n'));
         assert!(text.len() <= size(&lines, &all) || !written.as_text.is_empty());
         (written, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
@@ -313,8 +317,10 @@ mod tests {
         let mut operation =
             NetworkMetrics::started(Uuid::nil(), "42", "PUT", "s3.local", 443, Timestamp::from_nanos(NOON));
         let line = |operation: &NetworkMetrics| {
-            let (lines, mut out) = (Rows::detached(vec![operation.clone()]).json_lines(), Vec::new());
-            let written = write(&lines, &Numbers::List(vec![0]), &target(), Attributes::Fields, &mut out);
+            let lines = Rows::detached(vec![operation.clone()]).json_lines();
+            let mut packer = Packer::new(false, 0);
+            let written = write(&lines, &Numbers::List(vec![0]), &target(), Attributes::Fields, &mut packer);
+            let out = packer.finish().1;
             assert_eq!(written.index, "p-network-2026.11.23");
             serde_json::from_slice::<serde_json::Value>(out.split(|byte| *byte == b'\n').nth(1).unwrap())
                 .unwrap()

@@ -10,14 +10,13 @@
 use super::answer::{self, Fate, Items};
 use super::body::{self, Attributes, Numbers, Written};
 use super::counts::Tally;
-use super::gzip;
+use super::gzip::Packer;
 use super::target::Target;
 use super::template::{self, ATTRIBUTES};
 use super::trouble::Trouble;
 use super::wire::{Answer, Content, Question, Wire};
 use crate::publisher::{self, PublishError, PublishResult, Unpublished};
 use crate::record::{JsonLines, Record, Rows};
-use bytes::Bytes;
 use elasticsearch::BulkParts;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -405,11 +404,10 @@ impl Bulk {
         let (numbers, attributes, capacity) = (piece.numbers.clone(), piece.attributes, piece.size);
         let (target, gzip) = (self.target.clone(), self.gzip);
         let build = move || {
-            let mut plain = Vec::with_capacity(capacity);
-            let written = body::write(&lines, &numbers, &target, attributes, &mut plain);
-            let size = plain.len();
-            let bytes = if gzip { gzip::compress(&plain) } else { plain };
-            (written, size, Content { bytes: Bytes::from(bytes), gzip })
+            let mut packer = Packer::new(gzip, capacity);
+            let written = body::write(&lines, &numbers, &target, attributes, &mut packer);
+            let (size, bytes) = packer.finish();
+            (written, size, Content { bytes, gzip })
         };
         if !gzip || capacity < SMALL {
             return Ok(build());

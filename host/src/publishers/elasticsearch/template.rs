@@ -153,22 +153,20 @@ pub(super) fn template(
 ) -> Value {
     let properties: serde_json::Map<String, Value> =
         fields(kind).map(|(name, field)| (name.to_owned(), field.mapping(attributes))).collect();
+    let settings = lifecycle.map_or_else(|| json!({}), |policy| json!({ "index.lifecycle.name": policy }));
     let mut template = json!({
         "index_patterns": [target.pattern(kind)],
         "priority": PRIORITY,
         "version": VERSION,
         "_meta": meta(lifecycle),
         "template": {
-            "settings": {},
+            "settings": settings,
             // What a later version may add is kept, and not guessed at.
             "mappings": { "dynamic": false, "properties": properties },
         },
     });
-    if let Some(policy) = lifecycle {
-        template["template"]["settings"]["index.lifecycle.name"] = policy.into();
-    }
-    if target.is_stream() {
-        template["data_stream"] = json!({});
+    if let (true, Some(members)) = (target.is_stream(), template.as_object_mut()) {
+        members.insert("data_stream".to_owned(), json!({}));
     }
     template
 }

@@ -196,8 +196,9 @@ impl Wire {
     }
 
     async fn ask_host(&self, host: usize, question: &Question<'_>) -> Result<Answer, Silence> {
-        // Whoever gives up waiting does so here.
-        let mut waiting = Waiting { wire: self, host: Some(host) };
+        // Whoever gives up waiting does so here. Of a host that is slow with anything but records that says nothing.
+        let telling = question.bulk || question.path == PROBE;
+        let mut waiting = Waiting { wire: self, host: telling.then_some(host) };
         let answer = self.send(host, question).await;
         waiting.host = None;
         let answer = answer?;
@@ -288,7 +289,7 @@ impl Wire {
     }
 
     fn name_of(&self, host: usize) -> String {
-        self.hosts.url(host).map(Url::to_string).unwrap_or_default()
+        self.hosts.url(host).map(|url| self.tell(url.as_str())).unwrap_or_default()
     }
 
     fn nobody_answers(&self, silences: &[Silence]) -> Trouble {

@@ -6,6 +6,7 @@ mod start;
 use super::{STARTING, Server, everything, installed};
 use crate::support::{PATIENCE, skipped};
 use reqwest::{Client, Method};
+use serde_json::json;
 use start::{elasticsearch, opensearch};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -147,6 +148,9 @@ impl Search {
         let mut search = Self { kind, guarded, server, client: Client::new(), url, prefix, folder };
         search.begin();
         search.until_ready(true).await;
+        // How full this machine's disk is is none of the tests' business: above 90 % no index would get a place.
+        let setting = json!({ "cluster.routing.allocation.disk.threshold_enabled": false });
+        search.put("/_cluster/settings", &json!({ "persistent": setting })).await;
         search
     }
 

@@ -83,7 +83,7 @@ async fn a_shutdown_that_cannot_wait_drops_what_was_under_way(make: &impl Fn(&Pa
     // An answer that comes at that moment may be one more.
     assert!(books.dropped.shutdown >= ROWS_PER_CALL as u64, "{books:?}");
     assert_eq!(books.delivered + books.dropped.shutdown, bench.recorded);
-    bench.subject.so_many_have_arrived(books.delivered, ROWS_PER_CALL).await;
+    bench.subject.so_many_have_arrived(books.delivered, ROWS_PER_CALL);
 }
 
 async fn a_flush_that_fails_is_told_and_costs_nothing(make: &impl Fn(&Path) -> Subject) {

@@ -26,10 +26,10 @@ async fn the_first_takes_everything_while_it_is_well() {
 async fn its_failures_are_handed_on_as_they_are_until_its_breaker_opens() {
     let advice = PublishError::Retry { reason: "busy".into(), after: Some(Duration::from_secs(7)) };
     let mut bench =
-        Bench::new([vec![Act::Answer(Err(advice.clone())), retry("down"), retry("down")], vec![], vec![]])
-            .await;
-    assert_eq!(bench.publish(0..2).await, Err(advice));
-    assert_eq!(bench.publish(0..2).await, Err(PublishError::retry("down")));
+        Bench::new([vec![Act::Answer(Err(advice)), retry("down"), retry("down")], vec![], vec![]]).await;
+    let passed_on = PublishError::Retry { reason: "a: busy".into(), after: Some(Duration::from_secs(7)) };
+    assert_eq!(bench.publish(0..2).await, Err(passed_on));
+    assert_eq!(bench.publish(0..2).await, Err(PublishError::retry("a: down")));
     assert_eq!((bench.taken(), bench.states()[0].as_str()), (nothing(), "active"));
     // The third opens it: the rows go to the next one within the same call, ...
     assert_eq!(bench.publish(0..2).await, Ok(vec![]));
@@ -76,7 +76,7 @@ async fn only_the_rows_not_yet_taken_move_on_and_keep_their_numbers() {
     // Both are probed, and remain open: rows that are left over are a failed attempt.
     let mut left_out = bench.publish(0..8).await.unwrap();
     left_out.sort_by_key(|left_out| left_out.row);
-    assert_eq!(left_out, [never(3), never(7)]);
+    assert_eq!(left_out, [says("b", never(3)), says("a", never(7))]);
     assert_eq!(bench.taken(), [vec![0, 2, 4, 6], vec![1], vec![100, 5]]);
     assert_eq!(bench.states(), ["open", "open", "active"]);
     let status = bench.status();
@@ -87,13 +87,13 @@ async fn only_the_rows_not_yet_taken_move_on_and_keep_their_numbers() {
 #[tokio::test(start_paused = true)]
 async fn rows_that_are_left_over_are_the_members_own_while_its_breaker_is_closed() {
     let mut bench = Bench::new([vec![rows([later(1), never(0)])], vec![], vec![]]).await;
-    assert_eq!(bench.publish(0..3).await, Ok(vec![never(0), later(1)]));
+    assert_eq!(bench.publish(0..3).await, Ok(vec![says("a", never(0)), says("a", later(1))]));
     assert_eq!(bench.taken(), [vec![2], vec![], vec![]]);
     // Three times in a row, and the fourth goes elsewhere.
     let again = || rows([later(0)]);
     let mut bench = Bench::new([vec![again(), again(), again()], vec![], vec![]]).await;
-    assert_eq!(bench.publish(0..2).await, Ok(vec![later(0)]));
-    assert_eq!(bench.publish(0..1).await, Ok(vec![later(0)]));
+    assert_eq!(bench.publish(0..2).await, Ok(vec![says("a", later(0))]));
+    assert_eq!(bench.publish(0..1).await, Ok(vec![says("a", later(0))]));
     assert_eq!(bench.publish(0..1).await, Ok(vec![]));
     assert_eq!(bench.taken(), [vec![1], vec![0], vec![]]);
 }
@@ -103,7 +103,7 @@ async fn a_reject_never_fails_over() {
     let reject = || Act::Answer(Err(PublishError::reject("no such index")));
     let mut bench = Bench::new([(0..9).map(|_| reject()).collect(), vec![], vec![]]).await;
     for _ in 0..9 {
-        assert_eq!(bench.publish(0..2).await, Err(PublishError::reject("no such index")));
+        assert_eq!(bench.publish(0..2).await, Err(PublishError::reject("a: no such index")));
     }
     assert_eq!((bench.taken(), bench.calls()), (nothing(), [9, 0, 0]));
     assert_eq!(bench.states()[0], "active", "it has answered");
@@ -113,7 +113,7 @@ async fn a_reject_never_fails_over() {
         Bench::new([vec![hold("x"), rows([later(0), later(2)])], vec![rows([]), reject()], vec![]]).await;
     bench.publish(100..101).await.unwrap();
     bench.until_probes().await;
-    let rejected = |row| Unpublished { row, fate: Fate::Reject { reason: "no such index".into() } };
+    let rejected = |row| Unpublished { row, fate: Fate::Reject { reason: "b: no such index".into() } };
     assert_eq!(bench.publish(0..3).await, Ok(vec![rejected(0), rejected(2)]));
     assert_eq!(bench.taken(), [vec![1], vec![100], vec![]]);
 }
@@ -121,7 +121,7 @@ async fn a_reject_never_fails_over() {
 #[tokio::test(start_paused = true)]
 async fn one_that_hangs_costs_its_own_deadline_and_another_takes_the_rows() {
     let mut bench = Bench::new([vec![Act::Hang, Act::Hang, Act::Hang], vec![], vec![]]).await;
-    let no_answer = Err(PublishError::retry("no answer within 4s"));
+    let no_answer = Err(PublishError::retry("a: no answer within 4s"));
     assert_eq!(bench.publish(0..1).await, no_answer);
     assert_eq!(bench.publish(0..1).await, no_answer);
     let began = Instant::now();
@@ -139,7 +139,7 @@ async fn a_panic_costs_that_member_only_and_it_is_built_again() {
     let mut bench = Bench::new([vec![Act::Panic, Act::Panic, rows([])], vec![], vec![]]).await;
     for _ in 0..2 {
         let error = bench.publish(0..1).await.unwrap_err();
-        assert_eq!(error, PublishError::retry("the publisher panicked: as the script says"));
+        assert_eq!(error, PublishError::retry("a: the publisher panicked: as the script says"));
     }
     assert_eq!(bench.publish(0..1).await, Ok(vec![]));
     assert_eq!(bench.taken(), [vec![0], vec![], vec![]]);
@@ -201,7 +201,7 @@ async fn what_some_have_taken_and_nobody_takes_the_rest_of_is_handed_back_row_by
     bench.publish(100..101).await.unwrap();
     bench.until_probes().await;
     let left_out = bench.publish(0..3).await.unwrap();
-    assert_eq!(left_out[0], never(2));
+    assert_eq!(left_out[0], says("a", never(2)));
     let [_, Unpublished { row: 1, fate: Fate::Retry { reason, after: Some(_) } }] = &left_out[..] else {
         panic!("{left_out:?}")
     };

@@ -134,6 +134,13 @@ async fn a_version_that_cannot_be_built_does_not_push_out_one_that_runs() {
     assert_eq!(bench.publish(1..2).await, Ok(vec![]));
     assert_eq!(bench.taken(), [vec![0, 1], vec![], vec![]]);
     assert_eq!(bench.scripts.each_ref().map(|script| script.lock().opened.len()), [1, 1, 1]);
+    // One that has not changed need not be built: it is there.
+    plans[0].fingerprint = "as it was".into();
+    plans[1].fingerprint = "new".into();
+    let mut failover = build(&plans).await.unwrap();
+    failover.open(Some(&mut *bench.failover)).await.unwrap();
+    failover.publish_event_metrics(&EventBatch::detached(vec![event(2)])).await.unwrap();
+    assert_eq!((bench.taken()[0].clone(), states(&*failover)[0].as_str()), (vec![0, 1, 2], "active"));
 }
 
 #[tokio::test(start_paused = true)]
