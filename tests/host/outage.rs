@@ -88,29 +88,6 @@ async fn a_search_server_that_is_killed_in_the_middle_of_requests_gets_everythin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_server_that_stands_still_in_the_middle_of_requests_gets_everything_once() {
-    Search::each(Needs::Nothing, async |server| {
-        // Half a minute, if nothing is said.
-        let timeout = if everything() { "" } else { "timeout = \"3s\"\n" };
-        let stream = Stream::start("search", &format!("{}{timeout}", config(server))).await;
-        stream.until_delivered(1_000).await;
-        stream.until_busy().await;
-        server.freeze();
-        let gave_up = |status: &Value| {
-            let reason = status["reason"].as_str().unwrap_or_default();
-            status["state"] == "retrying" && reason.contains("no answer within")
-        };
-        stream.until("has given up waiting", gave_up).await;
-        stream.until_more(meanwhile(1_000, 30_000)).await;
-        // It goes on with the requests that were given up, while they come again.
-        server.thaw();
-        stream.until_more(1_000).await;
-        assert_arrived(server, stream).await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_search_server_whose_disk_is_full_gets_everything_once_when_there_is_room() {
     Search::each(Needs::Nothing, async |server| {
         let stream = Stream::start("search", &config(server)).await;

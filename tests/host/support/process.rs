@@ -102,11 +102,6 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Has a server stand still, or go on, as one does whose machine is short of memory or time.
-    pub fn freeze(&self, still: bool) {
-        signal(if still { "STOP" } else { "CONT" }, &format!("-{}", self.child.id()));
-    }
-
     /// Ends what a server has started and left behind. Once: another group may get the number later.
     fn kill_group(&mut self) {
         if std::mem::take(&mut self.leads) {
@@ -160,7 +155,6 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.leads && self.runs() {
-            self.freeze(false); // one that stands still does not hear that it is to end
             self.stop();
         }
         self.kill();

@@ -221,16 +221,6 @@ impl Search {
         self.server.process.kill();
     }
 
-    /// Has it stand still: it takes connections and answers nothing.
-    pub fn freeze(&self) {
-        self.server.process.freeze(true);
-    }
-
-    /// Has it go on after [`Search::freeze`], with what it was doing.
-    pub fn thaw(&self) {
-        self.server.process.freeze(false);
-    }
-
     /// Starts it again after [`Search::stop`] or [`Search::kill`]: where it was, with what it had.
     pub async fn start_again(&mut self) {
         self.server.start_again();
