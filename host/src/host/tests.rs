@@ -8,6 +8,7 @@ use super::{Host, ReloadError, StartError, check};
 use crate::config::Config;
 use crate::publisher::{PublishResult, Publisher};
 use crate::record::{EventBatch, NetworkBatch};
+#[cfg(feature = "elasticsearch")]
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

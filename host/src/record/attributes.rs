@@ -160,17 +160,20 @@ impl Attributes {
     }
 
     /// None, with room for `len`.
+    #[cfg(feature = "server")]
     pub(crate) fn with_capacity(len: usize) -> Self {
         Self(Vec::with_capacity(len))
     }
 
     /// Adds a key of which the caller knows that it is not there.
+    #[cfg(feature = "server")]
     pub(crate) fn push(&mut self, key: Text, value: Value) {
         debug_assert!(self.get(&key).is_none(), "{key} is there");
         self.0.push((key, value));
     }
 
     /// Gives back room that is not used, if it is much.
+    #[cfg(feature = "server")]
     pub(crate) fn shrink(&mut self) {
         if self.0.capacity() > self.0.len() + self.0.len() / 4 + 1 {
             self.0.shrink_to_fit();
