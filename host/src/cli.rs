@@ -8,6 +8,8 @@
 mod check;
 mod dashboards;
 mod demo;
+#[cfg(feature = "wasm")]
+mod plugin;
 mod report;
 mod run;
 mod words;
@@ -53,6 +55,8 @@ enum Command {
     Check(check::Args),
     Report(report::Args),
     Dashboards(dashboards::Args),
+    #[cfg(feature = "wasm")]
+    Plugin(plugin::Args),
     Demo(demo::Args),
 }
 
@@ -101,6 +105,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => logging("info").and_then(|()| block_on(run::run(args))),
         Command::Check(args) => check::check(&args),
         Command::Report(args) => block_on(report::report(args)),
+        #[cfg(feature = "wasm")]
+        Command::Plugin(args) => plugin::plugin(args),
         Command::Dashboards(args) => block_on(dashboards::dashboards(args)),
         Command::Demo(args) => logging("warn").and_then(|()| block_on(demo::demo(args))),
     };

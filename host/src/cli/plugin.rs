@@ -1,0 +1,24 @@
+//! `pressroom plugin`: for those who write plugins and those who run them, a file here per subcommand.
+
+mod inspect;
+
+use super::Failure;
+use clap::Subcommand;
+
+/// Write, build, check and look after plugins
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Inspect(inspect::Args),
+}
+
+pub(super) fn plugin(args: Args) -> Result<(), Failure> {
+    match args.command {
+        Command::Inspect(args) => inspect::inspect(&args),
+    }
+}
