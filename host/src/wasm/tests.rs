@@ -3,6 +3,7 @@
 mod guests;
 mod hostile;
 mod http;
+mod inject;
 mod server;
 mod sockets;
 
