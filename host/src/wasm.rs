@@ -140,6 +140,7 @@ impl PluginHost {
     }
 
     async fn load(&self, config: WasmConfig, file: PathBuf, context: Context) -> Result<Plugin, LoadError> {
+        grants::survive_full_files();
         let host = self.clone();
         let (path, pin) = (file.clone(), config.sha256.clone());
         let checked =
@@ -229,7 +230,7 @@ fn setup(
     compiled: Arc<Compiled>,
 ) -> Result<Setup, String> {
     let secrets = grants::secrets(&config.grant, &context.secrets)?;
-    let lines = Arc::new(Lines::new(context.label.clone(), secrets.clone()));
+    let lines = Arc::new(Lines::new(context.label.clone(), secrets.clone(), config.limits.log_rate));
     let memory = Arc::new(MemoryGauge::default());
     let granted = Granted::new(config.grant, &config.limits, context.base_dir, &lines, &secrets)?;
     let network = granted.counts().clone();

@@ -1,7 +1,7 @@
 //! What the host keeps for one instance: the data of its `Store`.
 
 use super::grants::Gate;
-use super::limits::{Compute, Memory};
+use super::limits::{Budget, Compute, Memory};
 use super::output::Lines;
 use super::settings::Answers;
 use std::sync::Arc;
@@ -36,6 +36,11 @@ impl State {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         Self { table, memory, compute: Compute::default(), lines, answers, wasi, gate, http }
+    }
+
+    /// What is charged with what the host holds for it.
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        self.gate.budget()
     }
 }
 

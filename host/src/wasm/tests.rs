@@ -1,5 +1,6 @@
 //! Real plugins, built from `plugins/` and `tests/hostile`, through the contract that delivery uses.
 
+mod bounds;
 mod guests;
 mod hostile;
 mod http;
