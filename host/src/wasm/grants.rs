@@ -17,6 +17,8 @@ mod rules;
 mod sigv4;
 mod sockets;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 pub(super) use counts::Counts;
 pub(super) use http::Gate;
@@ -214,6 +216,7 @@ fn client(
     let ca_file = grant.ca_file.as_ref().map(|file| base_dir.join(file));
     let wanted = client::Wanted {
         private: read_all(&grant.private, Network::parse)?.into(),
+        lookup: addresses::by_the_machine(),
         connections: limits.connections,
         connect_timeout: limits.call_timeout,
         tls: rules.iter().any(|rule| rule.target().scheme == "https"),

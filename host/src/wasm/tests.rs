@@ -5,7 +5,7 @@ mod guests;
 mod hostile;
 mod http;
 mod inject;
-mod server;
+pub(super) mod server;
 mod sockets;
 
 use super::{HostSettings, LoadError, PluginHost, WasmConfig};
