@@ -9,7 +9,7 @@
 //! | `retry-first` | retries the first `n` calls, then counts | `n` (1), `after_ms` |
 //! | `retry-all`, `reject-all`, `hold` | answers so to every batch | `after_ms` |
 //! | `reject-poison` | rejects alone, as a batch, whatever holds an event named `poison` | |
-//! | `trap-poison` | traps on a batch that holds an event named `poison` | |
+//! | `trap-poison`, `spin-poison` | traps, computes for ever on a batch that holds an event named `poison` | |
 //! | `spin`, `spin-start`, `spin-flush` | computes for ever | |
 //! | `spin-encode`, `spin-log`, `spin-config` | calls the host for ever | `format` |
 //! | `trap`, `panic`, `exit`, `stderr` | dies: an `unreachable`, a panic, an exit, a panic after a line on stderr | `code` (1) |
@@ -97,6 +97,7 @@ impl Hostile {
             "hold" => return Err(PublishError::hold("it wants to be mended")),
             "reject-poison" if batch.holds_poison() => return Err(PublishError::reject("poison")),
             "trap-poison" if batch.holds_poison() => die::trap(),
+            "spin-poison" if batch.holds_poison() => die::spin(),
             "spin" => die::spin(),
             "spin-encode" => die::spin_encode(batch),
             "spin-config" => die::spin_config(),
