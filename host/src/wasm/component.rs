@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use wasmtime::wasmparser::{Encoding, Parser, Payload};
 
 /// The versions of `pressroom:publisher` whose plugins this host runs.
@@ -108,7 +109,7 @@ fn minor(version: &str) -> &str {
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) path: PathBuf,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Arc<Vec<u8>>,
     pub(super) digest: String,
     pub(super) version: &'static str,
     /// Whether it keeps something between calls: the name of its `lifecycle` interface.
@@ -139,7 +140,7 @@ pub(super) fn read(path: &Path, pin: Option<&str>, max_bytes: u64) -> Result<Che
     let version = surface.version().map_err(not_a_plugin)?;
     let lifecycle = surface.exports.iter().any(|name| *name == Checked::lifecycle_name(version));
     surface.check_imports(version).map_err(not_a_plugin)?;
-    Ok(Checked { path: path.to_owned(), bytes, digest, version, lifecycle })
+    Ok(Checked { path: path.to_owned(), bytes: Arc::new(bytes), digest, version, lifecycle })
 }
 
 fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, LoadError> {
