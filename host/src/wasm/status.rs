@@ -3,6 +3,7 @@
 //! Invariant: counters and texts of the host's own and bounded words of the guest's; never its settings.
 
 use super::engine::Tier;
+use super::grants::Counts;
 use super::limits::MemoryGauge;
 use super::output::Lines;
 use super::programs::{Program, millis};
@@ -28,6 +29,7 @@ pub(super) struct Status {
     pub(super) memory_limit: u64,
     pub(super) memory: Arc<MemoryGauge>,
     pub(super) lines: Arc<Lines>,
+    network: Arc<Counts>,
     pub(super) instances: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) retired: AtomicU64,
@@ -44,6 +46,7 @@ impl Status {
         memory_limit: u64,
         memory: Arc<MemoryGauge>,
         lines: Arc<Lines>,
+        network: Arc<Counts>,
     ) -> Self {
         let tier = Mutex::new(origin.program.code().tier);
         Self {
@@ -52,6 +55,7 @@ impl Status {
             memory_limit,
             memory,
             lines,
+            network,
             instances: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             retired: AtomicU64::new(0),
@@ -88,6 +92,7 @@ impl Status {
         });
         let tier = *self.tier.lock();
         self.origin.program.describe(tier, &mut all);
+        self.network.add_to(&mut all);
         all
     }
 }

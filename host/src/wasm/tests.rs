@@ -1,7 +1,10 @@
 //! Real plugins, built from `plugins/` and `tests/hostile`, through the contract that delivery uses.
 
-mod guests;
+pub(super) mod guests;
 mod hostile;
+mod http;
+mod server;
+mod sockets;
 mod tiers;
 
 use super::{HostSettings, LoadError, PluginHost, WasmConfig};
