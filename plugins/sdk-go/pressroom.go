@@ -29,7 +29,12 @@ type (
 	Unpublished        = publisher.Unpublished
 )
 
-// A Plugin publishes. It may also have `Start() error` and `Flush() error`.
+// A Plugin publishes. The rows that it returns are those that were left out, none as a rule; with an error nothing of the
+// batch was published: Reject, Hold and RetryAfter say what is to become of it, any other error is a retry.
+//
+// It may also have `Start() error`, called once per instance before anything else, and `Flush() error`, called at the
+// publisher's flush_interval and before the instance goes. Calls never overlap. A panic is a trap: the host shows its
+// stack, discards the instance and brings the batch again.
 type Plugin interface {
 	PublishEventMetrics(*EventBatch) ([]Unpublished, error)
 	PublishNetworkMetrics(*NetworkBatch) ([]Unpublished, error)
@@ -77,6 +82,10 @@ type later struct {
 
 type held struct{ error }
 
+func (e rejected) Unwrap() error { return e.error }
+func (e later) Unwrap() error    { return e.error }
+func (e held) Unwrap() error     { return e.error }
+
 // Reject says that the batch will never be published. Any other error means: try again.
 func Reject(err error) error { return rejected{err} }
 
@@ -118,6 +127,7 @@ func (b *EventBatch) Encode(format string) ([]byte, error) {
 	return bytesOf(b.b.Encode(format))
 }
 
+// A NetworkBatch is the same for network operations.
 type NetworkBatch struct{ b *batches.NetworkBatch }
 
 func (b *NetworkBatch) Len() int                  { return int(b.b.Len()) }
@@ -134,7 +144,7 @@ func bytesOf(r wit_types.Result[[]uint8, string]) ([]byte, error) {
 	return r.Ok(), nil
 }
 
-// Config is one setting of this publisher.
+// Config is one setting of this publisher, as text; nested keys are joined by dots.
 func Config(key string) (string, bool) {
 	o := config.Get(key)
 	if o.IsNone() {
@@ -146,6 +156,30 @@ func Config(key string) (string, bool) {
 // ConfigJSON is every setting, as one JSON object.
 func ConfigJSON() string { return config.GetAll() }
 
+// Debugf writes into the host's log, under the publisher's label; so do those below.
+func Debugf(format string, a ...any) { hostlog.Log(hostlog.Level_Debug, fmt.Sprintf(format, a...)) }
 func Infof(format string, a ...any)  { hostlog.Log(hostlog.Level_Info, fmt.Sprintf(format, a...)) }
 func Warnf(format string, a ...any)  { hostlog.Log(hostlog.Level_Warn, fmt.Sprintf(format, a...)) }
 func Errorf(format string, a ...any) { hostlog.Log(hostlog.Level_Error, fmt.Sprintf(format, a...)) }
+
+// Text is the text of a row of a column. It keeps the whole batch's texts in memory: strings.Clone what outlives the call.
+func Text(column *TextColumn, row int) string {
+	begin := uint32(0)
+	if row > 0 {
+		begin = column.Ends[row-1]
+	}
+	return column.Values[begin:column.Ends[row]]
+}
+
+// OptionalText is the text of a row that may be absent.
+func OptionalText(column *OptionalTextColumn, row int) (string, bool) {
+	return Text(&column.Column, row), column.Present[row] != 0
+}
+
+// The numbers in EventColumns.Status.
+const (
+	Pending   = 0
+	Completed = 1
+	Failed    = 2
+	Cancelled = 3
+)
