@@ -35,6 +35,7 @@ use crate::publisher::{Context, Factory, Publisher};
 use bindings::Indices;
 use cache::Cache;
 use component::Checked;
+use grants::Granted;
 use instance::{Failure, Setup};
 use limits::MemoryGauge;
 use output::{Lines, Severity, Stdio};
@@ -162,7 +163,9 @@ impl PluginHost {
             compile: compiled.took,
             cached: compiled.cached,
         };
-        let setup = Arc::new(setup(config, context, pre, indices, origin, compiled));
+        let setup = setup(config, context, pre, indices, origin, compiled)
+            .map_err(|cause| LoadError::Grant { path: file.clone(), cause })?;
+        let setup = Arc::new(setup);
         Plugin::start(setup.clone()).await.map_err(|failure| {
             let cause = setup.explain(&failure);
             match failure {
@@ -224,23 +227,24 @@ fn setup(
     indices: Indices,
     origin: Origin,
     compiled: Arc<Compiled>,
-) -> Setup {
+) -> Result<Setup, String> {
     let lines = Arc::new(Lines::new(context.label.clone(), context.secrets.clone()));
     let memory = Arc::new(MemoryGauge::default());
-    Setup {
+    let granted = Granted::new(config.grant, &config.limits, context.base_dir, &lines)?;
+    let network = granted.counts().clone();
+    Ok(Setup {
         label: context.label,
         secrets: context.secrets,
         pre,
         indices,
-        grant: config.grant,
+        granted,
         answers: Arc::new(Answers::new(&config.config)),
-        base_dir: context.base_dir,
         stdout: Stdio::new(lines.clone(), Severity::Info),
         stderr: Stdio::new(lines.clone(), Severity::Warn),
-        status: Arc::new(Status::new(origin, config.limits.memory.bytes(), memory, lines)),
+        status: Arc::new(Status::new(origin, config.limits.memory.bytes(), memory, lines, network)),
         limits: config.limits,
         _compiled: compiled,
-    }
+    })
 }
 
 /// Runs `work` on a thread that may block. The compiler's panic is the file's fault, not the host's end.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: counters and texts of the host's own and bounded words of the guest's; never its settings.
 
+use super::grants::Counts;
 use super::limits::MemoryGauge;
 use super::output::Lines;
 use parking_lot::Mutex;
@@ -28,6 +29,7 @@ pub(super) struct Status {
     pub(super) memory_limit: u64,
     pub(super) memory: Arc<MemoryGauge>,
     pub(super) lines: Arc<Lines>,
+    network: Arc<Counts>,
     pub(super) instances: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) retired: AtomicU64,
@@ -42,12 +44,14 @@ impl Status {
         memory_limit: u64,
         memory: Arc<MemoryGauge>,
         lines: Arc<Lines>,
+        network: Arc<Counts>,
     ) -> Self {
         Self {
             origin,
             memory_limit,
             memory,
             lines,
+            network,
             instances: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             retired: AtomicU64::new(0),
@@ -65,7 +69,7 @@ impl Status {
 
     pub(super) fn json(&self) -> serde_json::Value {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        json!({
+        let mut report = json!({
             "file": self.origin.file,
             "digest": self.origin.digest,
             "interface": self.origin.version,
@@ -83,7 +87,9 @@ impl Status {
             "memory_limit_bytes": self.memory_limit,
             "log_lines_dropped": self.lines.dropped(),
             "log": self.lines.recent(),
-        })
+        });
+        self.network.add_to(&mut report);
+        report
     }
 }
 

@@ -2,6 +2,9 @@
 
 mod guests;
 mod hostile;
+mod http;
+mod server;
+mod sockets;
 
 use super::{HostSettings, LoadError, PluginHost, WasmConfig};
 use crate::publisher::{Context, Factory, PublishError, PublishResult, Publisher};
