@@ -20,6 +20,7 @@ mod grants;
 mod instance;
 mod limits;
 mod output;
+mod probe;
 mod settings;
 mod state;
 mod status;
@@ -29,6 +30,7 @@ pub(crate) mod tests;
 
 pub use cache::digest;
 pub use component::LoadError;
+pub use probe::{Description, Want, describe};
 pub use settings::{DirGrant, Grant, Limits, WasmConfig};
 
 use crate::publisher::{Context, Factory, Publisher};

@@ -169,6 +169,11 @@ pub fn digest(path: impl AsRef<Path>) -> io::Result<String> {
     Ok(hex(&hasher.finalize()))
 }
 
+/// As [`digest`], of what was read.
+pub(super) fn digest_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Cache, DIGEST};

@@ -151,7 +151,7 @@ pub(super) fn read(path: &Path, pin: Option<&str>, max_bytes: u64) -> Result<Che
     Ok(Checked { path: path.to_owned(), bytes, digest, version, lifecycle })
 }
 
-fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, LoadError> {
+pub(super) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, LoadError> {
     let failed = |cause| LoadError::Read { path: path.to_owned(), cause };
     let metadata = std::fs::metadata(path).map_err(failed)?;
     // Opening a pipe waits for a writer, and some files that tell no length never answer a read.

@@ -1,6 +1,6 @@
 //! Real plugins, built from `plugins/` and `tests/hostile`, through the contract that delivery uses.
 
-mod guests;
+pub(super) mod guests;
 mod hostile;
 mod http;
 mod server;

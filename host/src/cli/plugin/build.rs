@@ -11,7 +11,7 @@ mod python;
 mod rust;
 
 use super::super::{Failure, to_stderr, to_stdout};
-use super::language::Language;
+use super::{check, language::Language};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,8 +19,8 @@ use std::time::Instant;
 
 /// Build the plugin in a folder
 ///
-/// Builds NAME.wasm with the toolchain of the plugin's language, which the folder's files tell, and looks at what came
-/// out. NAME is the folder's name, or the package's where the language has packages.
+/// Builds NAME.wasm with the toolchain of the plugin's language, which the folder's files tell, and tries what came
+/// out as `pressroom plugin check` does. NAME is the folder's name, or the package's where the language has packages.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pressroom plugin build
@@ -43,6 +43,11 @@ pub(super) struct Args {
     /// Where the component goes; the folder's own NAME.wasm otherwise
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Leave out `pressroom plugin check` at the end
+    #[arg(long)]
+    no_check: bool,
+    #[command(flatten)]
+    section: super::sandbox::SectionArgs,
 }
 
 /// A plugin that is being built: what the languages' builders work with.
@@ -69,10 +74,12 @@ pub(super) fn build(args: &Args) -> Result<(), Failure> {
     }?;
     let out = args.out.clone().unwrap_or_else(|| args.dir.join(format!("{}.wasm", job.name)));
     put(&out, &component)?;
-    crate::wasm::inspect(&out).map_err(|cause| Failure::failed(cause.to_string()))?;
     let (size, took) = (component.len() as f64 / 1e6, began.elapsed().as_secs_f64());
     to_stdout(&format!("built {} ({size:.2} MB) in {took:.1} s", out.display()))?;
-    Ok(())
+    if args.no_check {
+        return Ok(());
+    }
+    check::check(&check::Args { file: out, section: args.section.clone() })
 }
 
 /// Writes the component in one step: a host may be watching that directory.
