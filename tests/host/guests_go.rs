@@ -60,7 +60,9 @@ fn count(streams: &[Value]) -> BTreeMap<String, u64> {
 }
 
 fn wanted() -> BTreeMap<String, u64> {
-    [("event info", 270), ("event error", 30), ("network error", 1)].map(|(key, count)| (key.to_owned(), count)).into()
+    [("event info", 270), ("event error", 30), ("network error", 1)]
+        .map(|(key, count)| (key.to_owned(), count))
+        .into()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,7 +170,8 @@ async fn gos_collector_works_between_requests() {
     let server = Receiver::start(&[], (200, "thank you")).await;
     let url = format!("{}/take", server.url());
     let batches = if everything() { 5_000 } else { 100 };
-    tortured(&format!("config = {{ url = \"{url}\" }}\ngrant = {{ http = [\"POST {url}\"] }}\n"), batches).await;
+    tortured(&format!("config = {{ url = \"{url}\" }}\ngrant = {{ http = [\"POST {url}\"] }}\n"), batches)
+        .await;
     let received = server.received();
     if let Some(first) = received.first() {
         assert_eq!(received.len(), batches as usize);

@@ -69,7 +69,8 @@ async fn without_a_grant_slack_is_not_asked_and_the_operator_is_told() {
     folder.drop_in("slack-alerts", &guest("slack-alerts"));
     let running = folder.start().await;
     running.api.post(&Value::from(vec![failed(1, "resize")])).await;
-    let denied = running.api.until("alerts", "is denied", |status| status.to_string().contains("not granted")).await;
+    let denied =
+        running.api.until("alerts", "is denied", |status| status.to_string().contains("not granted")).await;
     assert!(slack.received().is_empty(), "{denied:#}");
     assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
 }

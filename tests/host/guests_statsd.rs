@@ -29,7 +29,8 @@ async fn every_event_arrives_counted_and_timed() {
             *lines.entry(line.to_owned()).or_default() += 1;
         }
     }
-    let wanted = [("pressroom.events.step.completed:1|c", 500), ("pressroom.events.step.duration:500.000|ms", 500)];
+    let wanted =
+        [("pressroom.events.step.completed:1|c", 500), ("pressroom.events.step.duration:500.000|ms", 500)];
     assert_eq!(lines, wanted.map(|(line, count)| (line.to_owned(), count)).into());
     assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
 }

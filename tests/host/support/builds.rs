@@ -10,7 +10,8 @@ use std::sync::Mutex;
 pub fn go_guest(folder: &str) -> Option<PathBuf> {
     let version = Command::new("go").args(["env", "GOVERSION"]).current_dir(root().join(folder)).output();
     let version = version.map(|asked| String::from_utf8_lossy(&asked.stdout).trim().to_owned());
-    let minor = version.ok().and_then(|version| version.strip_prefix("go1.")?.split('.').next()?.parse::<u32>().ok());
+    let minor =
+        version.ok().and_then(|version| version.strip_prefix("go1.")?.split('.').next()?.parse::<u32>().ok());
     if minor.is_none_or(|minor| minor < 24) {
         skipped("the plugins in Go want Go 1.24 or newer on the PATH");
         return None;

@@ -19,12 +19,13 @@ pub(super) fn build(job: &Job) -> Result<Vec<u8>, Failure> {
     // What is set for the machine's own programs is not meant for a guest.
     go.env("GOOS", "wasip1").env("GOARCH", "wasm").env("CGO_ENABLED", "0").env_remove("GOWASM");
     job.run(&mut go, INSTALL)?;
-    pack::component(job.read(&core)?, "go")
+    pack::component(job.read(&core)?)
         .map_err(|cause| Failure::failed(format!("{} cannot be packed: {cause:#}", job.name)))
 }
 
 fn is_new_enough(job: &Job) -> Result<(), Failure> {
-    let asked = Command::new("go").args(["env", "GOVERSION"]).current_dir(&job.dir).stdin(Stdio::null()).output();
+    let asked =
+        Command::new("go").args(["env", "GOVERSION"]).current_dir(&job.dir).stdin(Stdio::null()).output();
     let answer = match asked {
         Ok(answer) => String::from_utf8_lossy(&answer.stdout).trim().to_owned(),
         Err(cause) if cause.kind() == ErrorKind::NotFound => {

@@ -11,18 +11,18 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 const CONTRACT: &str = include_str!("../../../../../wit/0.1/publisher.wit");
-const WORLDS: &str = include_str!("../../../../../plugins/worlds/guest.wit");
+const WORLD: &str = include_str!("../../../../../plugins/worlds/guest.wit");
 
-/// Makes a component of the core module `core`, which was compiled against `world` of `plugins/worlds/guest.wit`.
+/// Makes a component of the core module `core`, which was compiled against the world of `plugins/worlds/guest.wit`.
 ///
 /// # Errors
 ///
 /// The module does not export what the world asks for, or imports what is not in it.
-pub(super) fn component(mut core: Vec<u8>, world: &str) -> Result<Vec<u8>> {
+pub(super) fn component(mut core: Vec<u8>) -> Result<Vec<u8>> {
     let mut resolve = Resolve::default();
     resolve.push_str("publisher.wit", CONTRACT)?;
-    let worlds = resolve.push_str("guest.wit", WORLDS)?;
-    let world = resolve.select_world(&[worlds], Some(world))?;
+    let guest = resolve.push_str("guest.wit", WORLD)?;
+    let world = resolve.select_world(&[guest], Some("guest"))?;
     embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)
         .context("the compiler gave no WebAssembly module")?;
     ComponentEncoder::default()
