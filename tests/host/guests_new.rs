@@ -46,7 +46,8 @@ async fn forwards(language: &str) {
     folder.drop_in("my-plugin", &plugin);
     let running = folder.start().await;
     running.api.post(&events(0..1)).await;
-    let refused = running.api.until("my-plugin", "gives up", |status| status["books"]["dead_lettered"] == 1).await;
+    let refused =
+        running.api.until("my-plugin", "gives up", |status| status["books"]["dead_lettered"] == 1).await;
     assert!(refused.to_string().contains("the server answered 422: größer als erlaubt"), "{refused:#}");
     assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
 }
