@@ -11,7 +11,7 @@ pub use api::{Api, event, events, id};
 pub use builds::{begun, c_guest, go_guest, has_c, has_go};
 pub use guests::{another_version, fixture, guest};
 pub use process::{Process, free_port, lasting_port, path_of, python};
-pub use receiver::{Received, Receiver};
+pub use receiver::Receiver;
 
 use pressroom::host::{Host, HostBuilder};
 use std::collections::BTreeMap;
