@@ -1,12 +1,15 @@
 //! What the tests have in common: a folder with a configuration, a host in it, and someone who talks to it.
 
 mod api;
+pub mod authors;
 mod guests;
 mod process;
 pub mod servers;
+mod sink;
 
 pub use api::{Api, event, events, id};
 pub use guests::{another_version, fixture, guest};
+pub use sink::Sink;
 pub use process::{Process, free_port, lasting_port, path_of, python};
 
 use pressroom::host::{Host, HostBuilder};
