@@ -2,7 +2,7 @@
 //! And what authors have built before: plugins of every published version of the contract.
 
 use crate::support::authors::{component, has_js, has_python, plugin, target, text};
-use crate::support::{Folder, MUCH_PATIENCE, Running, Sink, event, events, fixture, id, root};
+use crate::support::{Folder, MUCH_PATIENCE, Receiver, Running, event, events, fixture, id, root};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -41,25 +41,26 @@ async fn running(folder: &Folder, section: &str, name: &str, component: &Path) -
 /// What a new plugin in `language` does: it forwards both kinds, and a server's answers mean what they say.
 async fn forwards(language: &str) {
     let component = forwarder(language);
-    let (sink, url) = Sink::start().await;
+    let sink = Receiver::start(&[], (200, "thank you")).await;
+    let url = sink.url();
     let folder = Folder::new("");
-    let running = running(&folder, &posting("forward-it", &url), "forward-it", &component).await;
+    let running = running(&folder, &posting("forward-it", url), "forward-it", &component).await;
 
-    sink.will_answer(&[(503, Some(0)), (429, None), (200, None)]);
+    sink.will_answer(&[(503, "so be it"), (429, "so be it"), (200, "so be it")]);
     running.api.post(&json!([event(0)])).await;
     let status = running.api.until_delivered("forward-it", 1).await;
     assert_eq!(status["failed_attempts"], 2, "{status:#}");
     let seen = sink.received();
     assert_eq!(seen.len(), 3, "{seen:?}");
     for request in &seen {
-        assert_eq!((request.path.as_str(), request.body.lines().count()), ("/records", 1));
+        assert_eq!((request.what.as_str(), request.body.lines().count()), ("POST /records", 1));
         assert_eq!(request.headers["content-type"], "application/x-ndjson");
         let record: Value = serde_json::from_str(&request.body).unwrap();
         assert_eq!(record["id"], id(0).to_string());
     }
 
     // For good: it is a dead letter, and the next one is delivered.
-    sink.will_answer(&[(400, None)]);
+    sink.will_answer(&[(400, "so be it")]);
     running.api.post(&json!([event(1)])).await;
     running.api.until("forward-it", "sets it aside", |status| status["books"]["dead_lettered"] == 1).await;
     let network = json!([{ "type": "network", "id": id(2), "task_id": "t", "operation": "PUT", "host": "h", "port": 1,
@@ -69,7 +70,7 @@ async fn forwards(language: &str) {
     assert!(sink.received().last().unwrap().body.contains("\"type\":\"network\""));
 
     // Somebody has to mend something: it is held, and says so.
-    sink.will_answer(&[(401, None)]);
+    sink.will_answer(&[(401, "so be it")]);
     running.api.post(&json!([event(3)])).await;
     let held = running.api.until("forward-it", "holds", |status| status["state"] == "held").await;
     assert!(held["last_error"].as_str().unwrap().contains("401"), "{held:#}");
@@ -150,8 +151,9 @@ async fn webhook_posts_json_with_its_headers() {
         return;
     }
     let component = component("webhook", &root().join("plugins/webhook"));
-    let (sink, url) = Sink::start().await;
-    let section = posting("webhook", &url).replace(" }\ngrant", ", headers = { x-team = \"blue\" } }\ngrant");
+    let sink = Receiver::start(&[], (200, "thank you")).await;
+    let url = sink.url();
+    let section = posting("webhook", url).replace(" }\ngrant", ", headers = { x-team = \"blue\" } }\ngrant");
     let folder = Folder::new("");
     let running = running(&folder, &section, "webhook", &component).await;
     running.api.post(&events(0..3)).await;
@@ -169,7 +171,7 @@ async fn webhook_posts_json_with_its_headers() {
         .collect();
     assert_eq!(records.len(), 3);
     assert_eq!(records[2]["id"], id(2).to_string());
-    sink.will_answer(&[(500, None), (422, None)]);
+    sink.will_answer(&[(500, "so be it"), (422, "so be it")]);
     running.api.post(&json!([event(3)])).await;
     let status =
         running.api.until("webhook", "sets it aside", |status| status["books"]["dead_lettered"] == 1).await;

@@ -2,15 +2,17 @@
 
 mod api;
 pub mod authors;
+mod builds;
 mod guests;
 mod process;
+mod receiver;
 pub mod servers;
-mod sink;
 
 pub use api::{Api, event, events, id};
+pub use builds::{begun, c_guest, go_guest, has_c, has_go};
 pub use guests::{another_version, fixture, guest};
-pub use sink::Sink;
 pub use process::{Process, free_port, lasting_port, path_of, python};
+pub use receiver::{Received, Receiver};
 
 use pressroom::host::{Host, HostBuilder};
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@
 mod c;
 mod go;
 mod js;
+mod pack;
 mod python;
 mod rust;
 

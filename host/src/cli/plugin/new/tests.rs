@@ -17,7 +17,7 @@ fn a_name_must_do_in_every_language() {
 #[test]
 fn a_new_folder_tells_its_language_and_configures_a_host_that_is_right() {
     let parent = tempfile::tempdir().unwrap();
-    for language in &[Language::Rust, Language::Python, Language::Js] {
+    for language in &[Language::Rust, Language::Python, Language::Js, Language::C, Language::Go] {
         let dir = parent.path().join(language.to_string());
         let args = || Args { lang: *language, name: "slack-alerts".into(), path: Some(dir.clone()) };
         new(&args()).unwrap();
