@@ -1,6 +1,7 @@
 //! What the tests have in common: a folder with a configuration, a host in it, and someone who talks to it.
 
 mod api;
+pub mod authors;
 mod builds;
 mod guests;
 mod process;
