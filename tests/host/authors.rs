@@ -2,7 +2,9 @@
 //! And what authors have built before: plugins of every published version of the contract.
 
 use crate::support::authors::{component, has_js, has_python, plugin, target, text};
-use crate::support::{Folder, MUCH_PATIENCE, Receiver, Running, event, events, fixture, id, root};
+use crate::support::{
+    Folder, MUCH_PATIENCE, Receiver, Running, event, events, fixture, has_c, has_go, id, root,
+};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -97,6 +99,20 @@ async fn a_new_plugin_in_python_forwards() {
 async fn a_new_plugin_in_javascript_forwards() {
     if has_js() {
         forwards("js").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_plugin_in_go_forwards() {
+    if has_go() {
+        forwards("go").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_plugin_in_c_forwards() {
+    if has_c() {
+        forwards("c").await;
     }
 }
 

@@ -16,7 +16,6 @@ mod failover;
 mod guests_c;
 mod guests_go;
 mod guests_http;
-mod guests_new;
 mod guests_statsd;
 mod hostile;
 mod loki;

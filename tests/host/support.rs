@@ -9,7 +9,7 @@ mod receiver;
 pub mod servers;
 
 pub use api::{Api, event, events, id};
-pub use builds::{begun, c_guest, go_guest, has_c, has_go};
+pub use builds::{c_guest, go_guest, has_c, has_go};
 pub use guests::{another_version, fixture, guest};
 pub use process::{Process, free_port, lasting_port, path_of, python};
 pub use receiver::Receiver;
