@@ -6,6 +6,7 @@
 
 mod support;
 
+mod authors;
 mod cli;
 mod dashboards;
 mod demo;
