@@ -39,6 +39,7 @@ use crate::publisher::{Context, Factory, Publisher};
 use cache::Cache;
 use compile::Compiler;
 use engine::{Machine, Tier};
+use grants::Granted;
 use instance::{Failure, Setup};
 use limits::MemoryGauge;
 use output::{Lines, Severity, Stdio};
@@ -164,7 +165,9 @@ impl PluginHost {
         let (version, digest, bytes) = (checked.version, checked.digest.clone(), checked.bytes.len());
         let program = self.0.programs.obtain(checked).await?;
         let origin = Origin { file: file.clone(), digest, version, bytes, program: program.clone() };
-        let setup = Arc::new(setup(config, context, origin));
+        let setup =
+            setup(config, context, origin).map_err(|cause| LoadError::Grant { path: file.clone(), cause })?;
+        let setup = Arc::new(setup);
         match Plugin::start(setup.clone()).await {
             Ok(plugin) => {
                 self.0.programs.optimise(&program, &file, self.0.max_file_bytes);
@@ -185,21 +188,22 @@ impl PluginHost {
     }
 }
 
-fn setup(config: WasmConfig, context: Context, origin: Origin) -> Setup {
+fn setup(config: WasmConfig, context: Context, origin: Origin) -> Result<Setup, String> {
     let lines = Arc::new(Lines::new(context.label.clone(), context.secrets.clone()));
     let memory = Arc::new(MemoryGauge::default());
-    Setup {
+    let granted = Granted::new(config.grant, &config.limits, context.base_dir, &lines)?;
+    let network = granted.counts().clone();
+    Ok(Setup {
         label: context.label,
         secrets: context.secrets,
         program: origin.program.clone(),
-        grant: config.grant,
+        granted,
         answers: Arc::new(Answers::new(&config.config)),
-        base_dir: context.base_dir,
         stdout: Stdio::new(lines.clone(), Severity::Info),
         stderr: Stdio::new(lines.clone(), Severity::Warn),
-        status: Arc::new(Status::new(origin, config.limits.memory.bytes(), memory, lines)),
+        status: Arc::new(Status::new(origin, config.limits.memory.bytes(), memory, lines, network)),
         limits: config.limits,
-    }
+    })
 }
 
 /// Runs `work` on a thread that may block. The reader's panic is the file's fault, not the host's end.

@@ -17,8 +17,17 @@ const PUBLISHER: &str = "pressroom:publisher/publisher@";
 const LIFECYCLE: &str = "pressroom:publisher/lifecycle@";
 const PACKAGE: &str = "pressroom:publisher/";
 /// What plugins may import, by the beginning of its name.
-const IMPORTS: &[&str] =
-    &[PACKAGE, "wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const IMPORTS: &[&str] = &[
+    PACKAGE,
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/outgoing-handler@",
+    "wasi:http/types@",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 
 /// How deep components may be nested, and of how many modules, components and instances a file may be made: the
 /// compiler's memory grows with them beyond any relation to the file's size. A Python plugin has some 40 instances.
@@ -250,9 +259,6 @@ impl Surface {
     /// Says what is imported that this host does not give, by name, rather than the linker with its own words.
     fn check_imports(&self, version: &str) -> Result<(), String> {
         let foreign = |name: &&String| !IMPORTS.iter().any(|known| name.starts_with(known));
-        if let Some(http) = self.imports.iter().find(|name| name.starts_with("wasi:http/")) {
-            return Err(format!("imports {}, and this host gives plugins no HTTP", clip(http)));
-        }
         if let Some(name) = self.imports.iter().find(foreign) {
             return Err(format!(
                 "imports {}, which this host does not give; a plugin may import pressroom:publisher@{version} and WASI 0.2",
@@ -379,8 +385,8 @@ mod tests {
             ))
         };
         assert!(
-            refused(&importing("wasi:http/outgoing-handler@0.2.4"))
-                .starts_with("imports wasi:http/outgoing-handler")
+            refused(&importing("wasi:http/incoming-handler@0.2.4"))
+                .starts_with("imports wasi:http/incoming-handler")
         );
         assert!(
             refused(&importing("evil:world/all@1.0.0")).starts_with("imports evil:world/all@1.0.0, which")

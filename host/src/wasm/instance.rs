@@ -5,17 +5,16 @@
 
 use super::batches::HostBatch;
 use super::bindings::{self, Answer, Exports, GuestError, MAX_LIFTED, Published};
-use super::grants;
-use super::limits::{Compute, ComputeExceeded, Memory, at_tick};
+use super::grants::Granted;
+use super::limits::{Budget, Compute, ComputeExceeded, Memory, at_tick};
 use super::output::Stdio;
 use super::programs::{Code, Program};
-use super::settings::{Answers, Grant, Limits};
+use super::settings::{Answers, Limits};
 use super::state::{MAX_HANDLES, State};
 use super::status::Status;
 use crate::config::Secrets;
 use crate::config::units::ByteSize;
 use crate::record::Rows;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
@@ -31,9 +30,8 @@ pub(super) struct Setup {
     pub(super) label: Arc<str>,
     pub(super) secrets: Secrets,
     pub(super) program: Arc<Program>,
-    pub(super) grant: Grant,
+    pub(super) granted: Granted,
     pub(super) limits: Limits,
-    pub(super) base_dir: PathBuf,
     pub(super) answers: Arc<Answers>,
     /// Those of whichever instance lives: there is never more than one.
     pub(super) stdout: Stdio,
@@ -134,11 +132,11 @@ impl Instance {
     /// Makes one and lets it start.
     pub(super) async fn start(setup: &Arc<Setup>) -> Result<Self, Failure> {
         let began = std::time::Instant::now();
-        let wasi = grants::surroundings(&setup.grant, &setup.base_dir, &setup.stdout, &setup.stderr)
-            .map_err(Failure::Grant)?;
+        let wasi = setup.granted.surroundings(&setup.stdout, &setup.stderr).map_err(Failure::Grant)?;
         let status = &setup.status;
-        let memory = Memory::new(setup.limits.memory.bytes(), status.memory.clone());
-        let state = State::new(wasi, memory, status.lines.clone(), setup.answers.clone());
+        let budget = Budget::new(setup.limits.memory.bytes(), status.memory.clone());
+        let http = setup.granted.gate(&budget);
+        let state = State::new(wasi, http, Memory::new(budget), status.lines.clone(), setup.answers.clone());
         let code = setup.program.code();
         let mut store = Store::new(code.pre.engine(), state);
         store.limiter(|state| &mut state.memory);

@@ -3,6 +3,7 @@
 //! Invariant: counters and texts of the host's own and bounded words of the guest's; never its settings.
 
 use super::engine::Tier;
+use super::grants::Counts;
 use super::limits::MemoryGauge;
 use super::output::Lines;
 use super::programs::{Program, millis};
@@ -28,6 +29,7 @@ pub(super) struct Status {
     pub(super) memory_limit: u64,
     pub(super) memory: Arc<MemoryGauge>,
     pub(super) lines: Arc<Lines>,
+    network: Arc<Counts>,
     pub(super) instances: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) retired: AtomicU64,
@@ -44,6 +46,7 @@ impl Status {
         memory_limit: u64,
         memory: Arc<MemoryGauge>,
         lines: Arc<Lines>,
+        network: Arc<Counts>,
     ) -> Self {
         let tier = Mutex::new(origin.program.code().tier);
         Self {
@@ -52,6 +55,7 @@ impl Status {
             memory_limit,
             memory,
             lines,
+            network,
             instances: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             retired: AtomicU64::new(0),
@@ -69,7 +73,7 @@ impl Status {
 
     pub(super) fn json(&self) -> serde_json::Value {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut all = json!({
+        let mut report = json!({
             "file": self.origin.file,
             "digest": self.origin.digest,
             "interface": self.origin.version,
@@ -86,8 +90,8 @@ impl Status {
             "log_lines_dropped": self.lines.dropped(),
             "log": self.lines.recent(),
         });
-        let tier = *self.tier.lock();
-        self.origin.program.describe(tier, &mut all);
-        all
+        self.network.add_to(&mut report);
+        self.origin.program.describe(*self.tier.lock(), &mut report);
+        report
     }
 }

@@ -2,6 +2,9 @@
 
 mod guests;
 mod hostile;
+mod http;
+mod server;
+mod sockets;
 mod tiers;
 
 use super::{HostSettings, LoadError, PluginHost, WasmConfig};

@@ -36,6 +36,7 @@
 mod ask;
 mod count;
 mod die;
+mod http;
 
 use pressroom_plugin::{
     EventBatch, NetworkBatch, PublishError, PublishResult, Publisher, Unpublished, config, info,
@@ -127,6 +128,7 @@ impl Hostile {
             "sparse-file" => ask::sparse_file(&text("path", "/out/hostile"), number("bytes", 1 << 40)?),
             "read-env" => ask::environment(),
             "sockets" => ask::sockets(&text("address", "127.0.0.1:9")),
+            other if other.starts_with("http") => http::publish(other, batch)?,
             _ => {}
         }
         self.seen.rows(batch);
@@ -169,7 +171,7 @@ impl Publisher for Hostile {
     }
 }
 
-fn text(key: &str, default: &str) -> String {
+pub(crate) fn text(key: &str, default: &str) -> String {
     config::get(key).unwrap_or_else(|| default.to_owned())
 }
 
