@@ -15,6 +15,7 @@ mod batches;
 mod bindings;
 mod cache;
 mod component;
+mod compute;
 mod engine;
 mod grants;
 mod instance;
@@ -29,7 +30,7 @@ pub(crate) mod tests;
 
 pub use cache::digest;
 pub use component::LoadError;
-pub use settings::{DirGrant, Grant, Limits, WasmConfig};
+pub use settings::{Acknowledge, DirGrant, Grant, Limits, WasmConfig};
 
 use crate::publisher::{Context, Factory, Publisher};
 use bindings::Indices;
@@ -37,7 +38,7 @@ use cache::Cache;
 use component::Checked;
 use instance::{Failure, Setup};
 use limits::MemoryGauge;
-use output::{Lines, Severity, Stdio};
+use output::Lines;
 use parking_lot::Mutex;
 use settings::Answers;
 use state::State;
@@ -227,6 +228,8 @@ fn setup(
 ) -> Setup {
     let lines = Arc::new(Lines::new(context.label.clone(), context.secrets.clone()));
     let memory = Arc::new(MemoryGauge::default());
+    // What the gauge shows is of all instances together.
+    let most = config.limits.memory.bytes().saturating_mul(config.limits.instances as u64);
     Setup {
         label: context.label,
         secrets: context.secrets,
@@ -235,10 +238,9 @@ fn setup(
         grant: config.grant,
         answers: Arc::new(Answers::new(&config.config)),
         base_dir: context.base_dir,
-        stdout: Stdio::new(lines.clone(), Severity::Info),
-        stderr: Stdio::new(lines.clone(), Severity::Warn),
-        status: Arc::new(Status::new(origin, config.limits.memory.bytes(), memory, lines)),
+        status: Arc::new(Status::new(origin, most, memory, lines)),
         limits: config.limits,
+        acknowledge: config.acknowledge,
         _compiled: compiled,
     }
 }

@@ -1,6 +1,7 @@
 //! `pressroom plugin`: for those who write plugins and those who run them, a file here per subcommand.
 
 mod inspect;
+mod reset;
 
 use super::Failure;
 use clap::Subcommand;
@@ -15,10 +16,12 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(inspect::Args),
+    Reset(reset::Args),
 }
 
 pub(super) fn plugin(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Reset(args) => reset::reset(args),
     }
 }

@@ -13,6 +13,8 @@ use std::time::Duration;
 const LEAST_MEMORY: u64 = 1 << 20;
 /// A core memory of 32 bits has no more.
 const MOST_MEMORY: u64 = 4 << 30;
+/// Each may hold as much as the limit says.
+const MOST_INSTANCES: usize = 64;
 
 /// The section of a publisher with `type = "wasm"`, beside the keys that every publisher has.
 #[derive(Clone, Default, Deserialize)]
@@ -29,6 +31,20 @@ pub struct WasmConfig {
     pub grant: Grant,
     /// How much it may use.
     pub limits: Limits,
+    /// When what it was handed is delivered.
+    pub acknowledge: Acknowledge,
+}
+
+/// When what a plugin was handed is delivered, and forgotten by the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Acknowledge {
+    /// When it has answered ok: what it holds back after that is lost with its instance.
+    #[default]
+    Publish,
+    /// When its `flush` has returned ok after that: what it holds back comes again if its instance is lost.
+    Flush,
 }
 
 /// What of the host a plugin may reach; nothing by default.
@@ -68,6 +84,13 @@ pub struct Limits {
     /// Compute alone of a call.
     #[serde(deserialize_with = "units::duration")]
     pub cpu_per_call: Duration,
+    /// How many instances share the work, at the same time.
+    pub instances: usize,
+    /// So many instances that die in a row without having done anything are quarantined.
+    pub strikes: u32,
+    /// How long a publisher's call may take, which may be many of the plugin's: the section's `timeout`.
+    #[serde(skip)]
+    pub(crate) attempt: Duration,
 }
 
 impl Default for Limits {
@@ -76,6 +99,9 @@ impl Default for Limits {
             memory: ByteSize::mib(128),
             call_timeout: Duration::from_secs(10),
             cpu_per_call: Duration::from_secs(2),
+            instances: 1,
+            strikes: 5,
+            attempt: Duration::from_secs(30),
         }
     }
 }
@@ -101,6 +127,17 @@ impl WasmConfig {
                 "limits.cpu_per_call",
                 "must be at least 10ms, which is how finely it is measured".to_owned(),
             );
+        }
+        if !(1..=MOST_INSTANCES).contains(&self.limits.instances) {
+            problem("limits.instances", format!("must be from 1 to {MOST_INSTANCES}"));
+        } else if self.limits.instances > 1 && self.acknowledge == Acknowledge::Flush {
+            problem(
+                "limits.instances",
+                "must be 1 with acknowledge = \"flush\": one instance is flushed at a time".to_owned(),
+            );
+        }
+        if self.limits.strikes == 0 {
+            problem("limits.strikes", "must be at least 1".to_owned());
         }
         for (at, dir) in self.grant.dirs.iter().enumerate() {
             if dir.guest.is_empty() {
@@ -128,6 +165,7 @@ impl fmt::Debug for WasmConfig {
             .field("config", &self.config.keys().collect::<Vec<_>>())
             .field("grant", &self.grant)
             .field("limits", &self.limits)
+            .field("acknowledge", &self.acknowledge)
             .finish()
     }
 }

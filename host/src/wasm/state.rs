@@ -1,6 +1,7 @@
 //! What the host keeps for one instance: the data of its `Store`.
 
-use super::limits::{Compute, Memory};
+use super::compute::Compute;
+use super::limits::Memory;
 use super::output::Lines;
 use super::settings::Answers;
 use std::sync::Arc;
