@@ -221,6 +221,10 @@ impl Config {
             ("server.max_connections", old_server.max_connections != new_server.max_connections),
             ("plugins.dir", self.plugins_dir() != new.plugins_dir()),
             ("plugins.cache_dir", self.cache_dir() != new.cache_dir()),
+            ("plugins.cache_max_bytes", self.plugins.cache_max_bytes != new.plugins.cache_max_bytes),
+            ("plugins.baseline", self.plugins.baseline != new.plugins.baseline),
+            ("plugins.compile_memory", self.plugins.compile_memory != new.plugins.compile_memory),
+            ("plugins.compile_timeout", self.plugins.compile_timeout != new.plugins.compile_timeout),
             ("dead_letters.path", self.dead_letters_path() != new.dead_letters_path()),
         ]
         .into_iter()

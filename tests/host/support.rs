@@ -1,13 +1,17 @@
 //! What the tests have in common: a folder with a configuration, a host in it, and someone who talks to it.
 
 mod api;
+mod builds;
 mod guests;
 mod process;
+mod receiver;
 pub mod servers;
 
 pub use api::{Api, event, events, id};
+pub use builds::{c_guest, go_guest};
 pub use guests::{another_version, fixture, guest};
 pub use process::{Process, free_port, lasting_port, path_of, python};
+pub use receiver::{Received, Receiver};
 
 use pressroom::host::{Host, HostBuilder};
 use std::collections::BTreeMap;

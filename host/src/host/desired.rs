@@ -64,6 +64,9 @@ pub struct PluginReport {
     /// Why it does not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What is being compiled of it now: `tier`, and for how long, `elapsed_ms`.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub compiling: serde_json::Value,
     /// The publishers that run it.
     pub publishers: Vec<PluginPublisher>,
 }
@@ -354,6 +357,16 @@ impl Planner {
         self.plugin_host.factory(crate::wasm::WasmConfig::default(), file.to_owned())
     }
 
+    #[cfg(feature = "wasm")]
+    fn compiling(&self, digest: &str) -> serde_json::Value {
+        self.plugin_host.compiling(digest)
+    }
+
+    #[cfg(not(feature = "wasm"))]
+    fn compiling(&self, _: &str) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
     #[cfg(not(feature = "wasm"))]
     fn plugin_factory(&self, _: &Path) -> Factory {
         Arc::new(|_| Box::pin(async { anyhow::bail!("this program was built without the feature `wasm`") }))
@@ -394,6 +407,10 @@ impl Planner {
             .into_iter()
             .map(|Found { file, runners, idle }| PluginReport {
                 plugin: file.name,
+                compiling: file
+                    .digest
+                    .as_ref()
+                    .map_or_else(|_| serde_json::Value::Null, |digest| self.compiling(digest)),
                 file: file.path,
                 digest: file.digest.ok(),
                 reason: idle,

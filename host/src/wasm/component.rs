@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use wasmtime::wasmparser::{Encoding, Parser, Payload};
 
 /// The versions of `pressroom:publisher` whose plugins this host runs.
@@ -16,8 +17,17 @@ const PUBLISHER: &str = "pressroom:publisher/publisher@";
 const LIFECYCLE: &str = "pressroom:publisher/lifecycle@";
 const PACKAGE: &str = "pressroom:publisher/";
 /// What plugins may import, by the beginning of its name.
-const IMPORTS: &[&str] =
-    &[PACKAGE, "wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const IMPORTS: &[&str] = &[
+    PACKAGE,
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/outgoing-handler@",
+    "wasi:http/types@",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 
 /// How deep components may be nested, and of how many modules, components and instances a file may be made: the
 /// compiler's memory grows with them beyond any relation to the file's size. A Python plugin has some 40 instances.
@@ -108,7 +118,7 @@ fn minor(version: &str) -> &str {
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) path: PathBuf,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Arc<Vec<u8>>,
     pub(super) digest: String,
     pub(super) version: &'static str,
     /// Whether it keeps something between calls: the name of its `lifecycle` interface.
@@ -139,10 +149,10 @@ pub(super) fn read(path: &Path, pin: Option<&str>, max_bytes: u64) -> Result<Che
     let version = surface.version().map_err(not_a_plugin)?;
     let lifecycle = surface.exports.iter().any(|name| *name == Checked::lifecycle_name(version));
     surface.check_imports(version).map_err(not_a_plugin)?;
-    Ok(Checked { path: path.to_owned(), bytes, digest, version, lifecycle })
+    Ok(Checked { path: path.to_owned(), bytes: Arc::new(bytes), digest, version, lifecycle })
 }
 
-fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, LoadError> {
+pub(super) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, LoadError> {
     let failed = |cause| LoadError::Read { path: path.to_owned(), cause };
     let metadata = std::fs::metadata(path).map_err(failed)?;
     // Opening a pipe waits for a writer, and some files that tell no length never answer a read.
@@ -249,9 +259,6 @@ impl Surface {
     /// Says what is imported that this host does not give, by name, rather than the linker with its own words.
     fn check_imports(&self, version: &str) -> Result<(), String> {
         let foreign = |name: &&String| !IMPORTS.iter().any(|known| name.starts_with(known));
-        if let Some(http) = self.imports.iter().find(|name| name.starts_with("wasi:http/")) {
-            return Err(format!("imports {}, and this host gives plugins no HTTP", clip(http)));
-        }
         if let Some(name) = self.imports.iter().find(foreign) {
             return Err(format!(
                 "imports {}, which this host does not give; a plugin may import pressroom:publisher@{version} and WASI 0.2",
@@ -378,8 +385,8 @@ mod tests {
             ))
         };
         assert!(
-            refused(&importing("wasi:http/outgoing-handler@0.2.4"))
-                .starts_with("imports wasi:http/outgoing-handler")
+            refused(&importing("wasi:http/incoming-handler@0.2.4"))
+                .starts_with("imports wasi:http/incoming-handler")
         );
         assert!(
             refused(&importing("evil:world/all@1.0.0")).starts_with("imports evil:world/all@1.0.0, which")

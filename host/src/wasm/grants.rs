@@ -1,52 +1,166 @@
 //! What of the host a guest is given: by default clocks and randomness, and nothing else.
 //!
-//! Invariant: no network, no arguments, and of files and the environment exactly what the operator's section names.
+//! Invariant: of files, the environment and the network exactly what the operator's section names; no arguments.
+//!
+//! `rules` and `addresses` say what may be reached by HTTP, `http` is the gate that holds requests against them, `body`
+//! what flows through it, `client` what sends; `inject` adds credentials and `echo` keeps them from coming back;
+//! `sockets` is the gate of the other protocols, `counts` what reports show.
 
-use super::output::Stdio;
-use super::settings::Grant;
-use std::path::Path;
+mod addresses;
+mod body;
+mod client;
+mod counts;
+mod echo;
+mod http;
+mod inject;
+mod rules;
+mod sockets;
+
+pub(super) use counts::Counts;
+pub(super) use http::Gate;
+
+use self::http::{Http, MAX_HEADERS};
+use super::limits::Budget;
+use super::output::{Lines, Stdio};
+use super::settings::{Grant, Limits};
+use addresses::Network;
+use rules::Rule;
+use sockets::{Peer, Sockets};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi_http::WasiHttpCtx;
 
 /// The most random bytes that one call gets: what it asks for is first held by the host.
 const MAX_RANDOM: u64 = 64 << 10;
 
-/// The surroundings of one instance.
-///
-/// # Errors
-///
-/// A directory is not there, or a variable is not set; the text names it.
-pub(super) fn surroundings(
-    grant: &Grant,
-    base_dir: &Path,
-    stdout: &Stdio,
-    stderr: &Stdio,
-) -> Result<WasiCtx, String> {
-    let mut wasi = WasiCtxBuilder::new();
-    wasi.stdout(stdout.clone()).stderr(stderr.clone());
-    wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
-    wasi.max_random_size(MAX_RANDOM);
-    for dir in &grant.dirs {
-        let host = base_dir.join(&dir.host);
-        let permissions = if dir.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-        wasi.preopened_dir(&host, &dir.guest, permissions).map_err(|cause| {
-            format!(
-                "the granted directory {} cannot be opened: {cause}; create it or correct grant.dirs",
-                host.display()
-            )
-        })?;
+/// What is wrong with a grant, as (key, message).
+pub(super) fn problems(grant: &Grant) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
+    let mut check = |key: &str, at: usize, text: &str, checked: Result<(), String>| {
+        if let Err(cause) = checked {
+            problems.push((format!("grant.{key}.{at}"), format!("\"{text}\" {cause}")));
+        }
+    };
+    for (at, text) in grant.http.iter().enumerate() {
+        check("http", at, text, Rule::parse(text).map(drop));
     }
-    for name in &grant.env {
-        match std::env::var(name) {
-            Ok(value) => wasi.env(name, value),
-            Err(std::env::VarError::NotPresent) => {
-                return Err(format!(
-                    "the granted variable {name} is not set; set it or remove it from grant.env"
-                ));
-            }
-            Err(std::env::VarError::NotUnicode(_)) => {
-                return Err(format!("the granted variable {name} is not valid Unicode"));
-            }
+    for (at, text) in grant.private.iter().enumerate() {
+        check("private", at, text, Network::parse(text).map(drop));
+    }
+    for (at, text) in grant.sockets.iter().enumerate() {
+        check("sockets", at, text, Peer::parse(text).map(drop));
+    }
+    problems
+}
+
+/// A plugin's grant under one label, ready for its instances.
+pub(super) struct Granted {
+    grant: Grant,
+    base_dir: PathBuf,
+    http: Arc<Http>,
+    sockets: Arc<Sockets>,
+}
+
+impl Granted {
+    /// Reads a grant that has no [`problems`].
+    ///
+    /// # Errors
+    ///
+    /// The certificates cannot be read; or it has problems all the same.
+    pub(super) fn new(
+        grant: Grant,
+        limits: &Limits,
+        base_dir: PathBuf,
+        lines: &Arc<Lines>,
+    ) -> Result<Self, String> {
+        if let Some((key, cause)) = problems(&grant).into_iter().next() {
+            return Err(format!("{key}: {cause}"));
+        }
+        let counts = Arc::new(Counts::default());
+        let rules = read_all(&grant.http, Rule::parse)?;
+        let peers = read_all(&grant.sockets, Peer::parse)?.into_iter().flatten().collect();
+        let http = Http {
+            client: client(&grant, limits, &base_dir, &rules)?,
+            rules,
+            injections: Vec::new(),
+            limits: limits.clone(),
+            lines: lines.clone(),
+            counts: counts.clone(),
         };
+        let sockets = Sockets { peers, lines: lines.clone(), counts };
+        Ok(Self { grant, base_dir, http: Arc::new(http), sockets: Arc::new(sockets) })
     }
-    Ok(wasi.build())
+
+    pub(super) fn counts(&self) -> &Arc<Counts> {
+        &self.http.counts
+    }
+
+    /// The gate for the requests of one instance, and what bounds their headers.
+    pub(super) fn gate(&self, budget: &Arc<Budget>) -> (Gate, WasiHttpCtx) {
+        let mut context = WasiHttpCtx::new();
+        context.set_field_size_limit(MAX_HEADERS);
+        (Gate::new(self.http.clone(), budget.clone()), context)
+    }
+
+    /// The surroundings of one instance.
+    ///
+    /// # Errors
+    ///
+    /// A directory is not there, or a variable is not set; the text names it.
+    pub(super) fn surroundings(&self, stdout: &Stdio, stderr: &Stdio) -> Result<WasiCtx, String> {
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdout(stdout.clone()).stderr(stderr.clone());
+        self.sockets.grant(&mut wasi);
+        wasi.max_random_size(MAX_RANDOM);
+        for dir in &self.grant.dirs {
+            let host = self.base_dir.join(&dir.host);
+            let permissions = if dir.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+            wasi.preopened_dir(&host, &dir.guest, permissions).map_err(|cause| {
+                format!(
+                    "the granted directory {} cannot be opened: {cause}; create it or correct grant.dirs",
+                    host.display()
+                )
+            })?;
+        }
+        for name in &self.grant.env {
+            match std::env::var(name) {
+                Ok(value) => wasi.env(name, value),
+                Err(std::env::VarError::NotPresent) => {
+                    return Err(format!(
+                        "the granted variable {name} is not set; set it or remove it from grant.env"
+                    ));
+                }
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    return Err(format!("the granted variable {name} is not valid Unicode"));
+                }
+            };
+        }
+        Ok(wasi.build())
+    }
+}
+
+fn read_all<T>(texts: &[String], read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    texts.iter().map(|text| read(text)).collect()
+}
+
+/// The client for what `rules` allow; none without a rule.
+fn client(
+    grant: &Grant,
+    limits: &Limits,
+    base_dir: &Path,
+    rules: &[Rule],
+) -> Result<Result<reqwest::Client, String>, String> {
+    if rules.is_empty() {
+        return Ok(Err("no request is granted".to_owned()));
+    }
+    let ca_file = grant.ca_file.as_ref().map(|file| base_dir.join(file));
+    let wanted = client::Wanted {
+        private: read_all(&grant.private, Network::parse)?.into(),
+        connections: limits.connections,
+        connect_timeout: limits.call_timeout,
+        tls: rules.iter().any(|rule| rule.target().scheme == "https"),
+        ca_file: ca_file.as_deref(),
+    };
+    client::client(&wanted).map(Ok)
 }

@@ -4,21 +4,21 @@
 //! was given up, is never entered again: whoever holds it drops it.
 
 use super::batches::HostBatch;
-use super::bindings::{self, Answer, Exports, GuestError, Indices, MAX_LIFTED, Published};
-use super::grants;
-use super::limits::{Compute, ComputeExceeded, Memory, at_tick};
+use super::bindings::{self, Answer, Exports, GuestError, MAX_LIFTED, Published};
+use super::grants::Granted;
+use super::limits::{Budget, Compute, ComputeExceeded, Memory, at_tick};
 use super::output::Stdio;
-use super::settings::{Answers, Grant, Limits};
+use super::programs::{Code, Program};
+use super::settings::{Answers, Limits};
 use super::state::{MAX_HANDLES, State};
 use super::status::Status;
 use crate::config::Secrets;
 use crate::config::units::ByteSize;
 use crate::record::Rows;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
-use wasmtime::component::{InstancePre, Resource, ResourceTableError};
+use wasmtime::component::{Resource, ResourceTableError};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
@@ -29,18 +29,14 @@ const HIGH_WATER: (u64, u64) = (7, 8);
 pub(super) struct Setup {
     pub(super) label: Arc<str>,
     pub(super) secrets: Secrets,
-    pub(super) pre: InstancePre<State>,
-    pub(super) indices: Indices,
-    pub(super) grant: Grant,
+    pub(super) program: Arc<Program>,
+    pub(super) granted: Granted,
     pub(super) limits: Limits,
-    pub(super) base_dir: PathBuf,
     pub(super) answers: Arc<Answers>,
     /// Those of whichever instance lives: there is never more than one.
     pub(super) stdout: Stdio,
     pub(super) stderr: Stdio,
     pub(super) status: Arc<Status>,
-    /// Kept alive so that other sections that run the same file find it.
-    pub(super) _compiled: Arc<super::Compiled>,
 }
 
 /// Why an instance is no more, or never was.
@@ -127,6 +123,7 @@ impl Setup {
 pub(super) struct Instance {
     store: Store<State>,
     exports: Exports,
+    code: Arc<Code>,
     setup: Arc<Setup>,
     pub(super) since: Instant,
 }
@@ -135,18 +132,19 @@ impl Instance {
     /// Makes one and lets it start.
     pub(super) async fn start(setup: &Arc<Setup>) -> Result<Self, Failure> {
         let began = std::time::Instant::now();
-        let wasi = grants::surroundings(&setup.grant, &setup.base_dir, &setup.stdout, &setup.stderr)
-            .map_err(Failure::Grant)?;
+        let wasi = setup.granted.surroundings(&setup.stdout, &setup.stderr).map_err(Failure::Grant)?;
         let status = &setup.status;
-        let memory = Memory::new(setup.limits.memory.bytes(), status.memory.clone());
-        let state = State::new(wasi, memory, status.lines.clone(), setup.answers.clone());
-        let mut store = Store::new(setup.pre.engine(), state);
+        let budget = Budget::new(setup.limits.memory.bytes(), status.memory.clone());
+        let http = setup.granted.gate(&budget);
+        let state = State::new(wasi, http, Memory::new(budget), status.lines.clone(), setup.answers.clone());
+        let code = setup.program.code();
+        let mut store = Store::new(code.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(MAX_LIFTED);
         store.epoch_deadline_callback(at_tick);
         arm(&mut store, setup);
-        let instance = setup.pre.instantiate_async(&mut store).await?;
-        let exports = Exports::new(&mut store, instance, &setup.indices).map_err(Failure::Contract)?;
+        let instance = code.pre.instantiate_async(&mut store).await?;
+        let exports = Exports::new(&mut store, instance, &code.indices).map_err(Failure::Contract)?;
         if let Some(lifecycle) = exports.lifecycle {
             let (started,) = lifecycle.start.call_async(&mut store, ()).await?;
             started.map_err(|cause| Failure::Refused(bindings::cut(cause)))?;
@@ -154,7 +152,8 @@ impl Instance {
         status.instances.fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         status.start_micros.store(micros, Ordering::Relaxed);
-        Ok(Self { store, exports, setup: setup.clone(), since: Instant::now() })
+        *status.tier.lock() = code.tier;
+        Ok(Self { store, exports, code, setup: setup.clone(), since: Instant::now() })
     }
 
     /// Lets it publish `rows`.
@@ -182,6 +181,11 @@ impl Instance {
     pub(super) fn is_full(&self) -> bool {
         let held = self.setup.status.memory.now.load(Ordering::Relaxed);
         held > self.setup.limits.memory.bytes() / HIGH_WATER.1 * HIGH_WATER.0
+    }
+
+    /// Whether there is better code by now than it runs.
+    pub(super) fn is_outdated(&self) -> bool {
+        !Arc::ptr_eq(&self.code, &self.setup.program.code())
     }
 }
 

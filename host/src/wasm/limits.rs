@@ -1,7 +1,7 @@
 //! What holds a guest within its bounds: memory and compute.
 //!
-//! Invariant: every byte of memories and tables of an instance is counted before it is given, and every tick of
-//! compute as it is spent.
+//! Invariant: every byte that an instance makes the host hold is counted before it is given, and every tick of compute
+//! as it is spent.
 
 use super::engine::TICK;
 use std::sync::Arc;
@@ -14,58 +14,107 @@ const MAX_INSTANCES: usize = 256;
 const MAX_MEMORIES: usize = 32;
 const MAX_TABLES: usize = 256;
 
-/// What an instance holds, readable from outside while it runs.
+/// What the instances of a plugin hold, readable from outside while they run.
 #[derive(Debug, Default)]
 pub(super) struct MemoryGauge {
+    /// All instances together, now.
     pub(super) now: AtomicU64,
+    /// The most that any one instance held.
     pub(super) peak: AtomicU64,
     /// What was asked for when the limit said no, in this call; 0 for nothing.
     pub(super) refused: AtomicU64,
 }
 
-/// Bounds memories and tables together.
+/// How much one instance may make the host hold, and does: its memories and tables, and whatever else of the host is
+/// charged to it. It outlives the instance until the last charge is given back.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct Budget {
     limit: u64,
-    held: u64,
-    last_growth: u64,
+    held: AtomicU64,
     gauge: Arc<MemoryGauge>,
 }
 
-impl Memory {
-    pub(super) fn new(limit: u64, gauge: Arc<MemoryGauge>) -> Self {
-        gauge.now.store(0, Ordering::Relaxed);
+impl Budget {
+    pub(super) fn new(limit: u64, gauge: Arc<MemoryGauge>) -> Arc<Self> {
         gauge.refused.store(0, Ordering::Relaxed);
-        Self { limit, held: 0, last_growth: 0, gauge }
+        Arc::new(Self { limit, held: AtomicU64::new(0), gauge })
+    }
+
+    /// Counts `bytes` until the charge is dropped; `None` if they are more than is left.
+    pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.take(bytes).then(|| Charge { budget: self.clone(), bytes })
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let taken = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            held.checked_add(bytes).filter(|wanted| *wanted <= self.limit)
+        });
+        match taken {
+            Ok(held) => {
+                self.gauge.now.fetch_add(bytes, Ordering::Relaxed);
+                self.gauge.peak.fetch_max(held + bytes, Ordering::Relaxed);
+                true
+            }
+            Err(held) => {
+                self.gauge.refused.store(held.saturating_add(bytes), Ordering::Relaxed);
+                false
+            }
+        }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.gauge.now.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of the host that are held for an instance; dropped when they are not any more.
+#[derive(Debug)]
+pub(super) struct Charge {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+/// Bounds memories and tables together.
+#[derive(Debug)]
+pub(super) struct Memory {
+    budget: Arc<Budget>,
+    held: u64,
+    last_growth: u64,
+}
+
+impl Memory {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, held: 0, last_growth: 0 }
     }
 
     fn grow(&mut self, growth: usize) -> bool {
         let growth = u64::try_from(growth).unwrap_or(u64::MAX);
-        let wanted = self.held.saturating_add(growth);
-        if wanted > self.limit {
-            self.gauge.refused.store(wanted, Ordering::Relaxed);
-            return false;
+        let taken = self.budget.take(growth);
+        if taken {
+            self.last_growth = growth;
+            self.held += growth;
         }
-        self.last_growth = growth;
-        self.set(wanted);
-        true
-    }
-
-    fn set(&mut self, held: u64) {
-        self.held = held;
-        self.gauge.now.store(held, Ordering::Relaxed);
-        self.gauge.peak.fetch_max(held, Ordering::Relaxed);
+        taken
     }
 
     fn give_back(&mut self) {
         let given_back = std::mem::take(&mut self.last_growth);
-        self.set(self.held.saturating_sub(given_back));
+        self.held -= given_back;
+        self.budget.give_back(given_back);
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.gauge.now.store(0, Ordering::Relaxed);
+        self.budget.give_back(self.held);
     }
 }
 

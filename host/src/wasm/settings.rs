@@ -13,6 +13,7 @@ use std::time::Duration;
 const LEAST_MEMORY: u64 = 1 << 20;
 /// A core memory of 32 bits has no more.
 const MOST_MEMORY: u64 = 4 << 30;
+const MOST_CONNECTIONS: usize = 1_000;
 
 /// The section of a publisher with `type = "wasm"`, beside the keys that every publisher has.
 #[derive(Clone, Default, Deserialize)]
@@ -40,6 +41,17 @@ pub struct Grant {
     pub dirs: Vec<DirGrant>,
     /// Variables of the host's environment, by name.
     pub env: Vec<String>,
+    /// Requests, each as `METHOD scheme://host[:port]/path`: the method may be `*`, and the path may end in `/*`,
+    /// which is everything below it.
+    pub http: Vec<String>,
+    /// Networks that names in requests may resolve into although they are private, such as `10.0.0.0/8`. A literal
+    /// address in `http` grants itself, and `localhost` the loopback addresses.
+    pub private: Vec<String>,
+    /// Addresses that sockets may reach, as `udp://127.0.0.1:8125` or `tcp://[::1]:2003`.
+    pub sockets: Vec<String>,
+    /// Certificates (PEM) that servers may also be signed by, beside the machine's own; a relative path starts at the
+    /// configuration's directory.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// A directory of the host under a name of the guest's.
@@ -60,7 +72,8 @@ pub struct DirGrant {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of all memories and tables of an instance.
+    /// Bytes that an instance may make the host hold: its memories and tables, and what is under way of its requests
+    /// and their answers.
     pub memory: ByteSize,
     /// Wall clock of a call, waits in the host and the start of an instance included.
     #[serde(deserialize_with = "units::duration")]
@@ -68,6 +81,12 @@ pub struct Limits {
     /// Compute alone of a call.
     #[serde(deserialize_with = "units::duration")]
     pub cpu_per_call: Duration,
+    /// Requests that an instance may have under way at once.
+    pub connections: usize,
+    /// Bytes of the body of one request, and of one answer.
+    pub body: ByteSize,
+    /// Log lines a second, in the long run; ten times as many at once.
+    pub log_rate: u32,
 }
 
 impl Default for Limits {
@@ -76,6 +95,9 @@ impl Default for Limits {
             memory: ByteSize::mib(128),
             call_timeout: Duration::from_secs(10),
             cpu_per_call: Duration::from_secs(2),
+            connections: 16,
+            body: ByteSize::mib(16),
+            log_rate: 100,
         }
     }
 }
@@ -102,6 +124,15 @@ impl WasmConfig {
                 "must be at least 10ms, which is how finely it is measured".to_owned(),
             );
         }
+        if !(1..=MOST_CONNECTIONS).contains(&self.limits.connections) {
+            problem("limits.connections", format!("must be from 1 to {MOST_CONNECTIONS}"));
+        }
+        if self.limits.body.bytes() == 0 {
+            problem("limits.body", "must be more than nothing".to_owned());
+        }
+        if self.limits.log_rate == 0 {
+            problem("limits.log_rate", "must be at least one line a second".to_owned());
+        }
         for (at, dir) in self.grant.dirs.iter().enumerate() {
             if dir.guest.is_empty() {
                 problem(
@@ -115,6 +146,7 @@ impl WasmConfig {
                 problem(&format!("grant.env.{at}"), "must be the name of an environment variable".to_owned());
             }
         }
+        problems.extend(super::grants::problems(&self.grant));
         problems
     }
 }

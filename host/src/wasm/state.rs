@@ -1,11 +1,13 @@
 //! What the host keeps for one instance: the data of its `Store`.
 
+use super::grants::Gate;
 use super::limits::{Compute, Memory};
 use super::output::Lines;
 use super::settings::Answers;
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// How many handles (files, streams, batches) an instance may hold: without a bound it opens files until the host
 /// has no descriptor left.
@@ -19,18 +21,32 @@ pub(super) struct State {
     pub(super) lines: Arc<Lines>,
     pub(super) answers: Arc<Answers>,
     wasi: WasiCtx,
+    gate: Gate,
+    http: WasiHttpCtx,
 }
 
 impl State {
-    pub(super) fn new(wasi: WasiCtx, memory: Memory, lines: Arc<Lines>, answers: Arc<Answers>) -> Self {
+    pub(super) fn new(
+        wasi: WasiCtx,
+        (gate, http): (Gate, WasiHttpCtx),
+        memory: Memory,
+        lines: Arc<Lines>,
+        answers: Arc<Answers>,
+    ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
-        Self { table, memory, compute: Compute::default(), lines, answers, wasi }
+        Self { table, memory, compute: Compute::default(), lines, answers, wasi, gate, http }
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.gate, table: &mut self.table, ctx: &mut self.http }
     }
 }

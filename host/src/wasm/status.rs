@@ -2,8 +2,11 @@
 //!
 //! Invariant: counters and texts of the host's own and bounded words of the guest's; never its settings.
 
+use super::engine::Tier;
+use super::grants::Counts;
 use super::limits::MemoryGauge;
 use super::output::Lines;
+use super::programs::{Program, millis};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::path::PathBuf;
@@ -12,14 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What is known of a plugin's file once it is compiled.
-#[derive(Debug)]
 pub(super) struct Origin {
     pub(super) file: PathBuf,
     pub(super) digest: String,
     pub(super) version: &'static str,
     pub(super) bytes: usize,
-    pub(super) compile: Duration,
-    pub(super) cached: bool,
+    pub(super) program: Arc<Program>,
 }
 
 /// The counters of one plugin under one label.
@@ -28,11 +29,14 @@ pub(super) struct Status {
     pub(super) memory_limit: u64,
     pub(super) memory: Arc<MemoryGauge>,
     pub(super) lines: Arc<Lines>,
+    network: Arc<Counts>,
     pub(super) instances: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) retired: AtomicU64,
     pub(super) calls: AtomicU64,
     pub(super) start_micros: AtomicU64,
+    /// Of the instance that lives, or lived last.
+    pub(super) tier: Mutex<Tier>,
     last_error: Mutex<Option<String>>,
 }
 
@@ -42,12 +46,16 @@ impl Status {
         memory_limit: u64,
         memory: Arc<MemoryGauge>,
         lines: Arc<Lines>,
+        network: Arc<Counts>,
     ) -> Self {
+        let tier = Mutex::new(origin.program.code().tier);
         Self {
             origin,
+            tier,
             memory_limit,
             memory,
             lines,
+            network,
             instances: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             retired: AtomicU64::new(0),
@@ -65,13 +73,11 @@ impl Status {
 
     pub(super) fn json(&self) -> serde_json::Value {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        json!({
+        let mut all = json!({
             "file": self.origin.file,
             "digest": self.origin.digest,
             "interface": self.origin.version,
             "bytes": self.origin.bytes,
-            "compile_ms": millis(self.origin.compile),
-            "cached": self.origin.cached,
             "start_ms": millis(Duration::from_micros(count(&self.start_micros))),
             "instances_started": count(&self.instances),
             "instances_retired": count(&self.retired),
@@ -83,11 +89,10 @@ impl Status {
             "memory_limit_bytes": self.memory_limit,
             "log_lines_dropped": self.lines.dropped(),
             "log": self.lines.recent(),
-        })
+        });
+        let tier = *self.tier.lock();
+        self.origin.program.describe(tier, &mut all);
+        self.network.add_to(&mut all);
+        all
     }
-}
-
-/// Milliseconds, to the hundredth.
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 100_000.0).round() / 100.0
 }

@@ -101,7 +101,7 @@ impl<'a> Call<'a> {
     }
 
     async fn publish<R: Published>(&mut self, rows: &Rows<R>) -> Result<Answer, Failure> {
-        self.retire_if_full().await?;
+        self.retire_if_due().await?;
         self.instance().await?.publish(rows).await
     }
 
@@ -117,9 +117,11 @@ impl<'a> Call<'a> {
         Ok(self.instance.insert(instance))
     }
 
-    /// An instance that is about to reach its limit makes way for a fresh one, once it has handed on what it holds.
-    async fn retire_if_full(&mut self) -> Result<(), Failure> {
-        if let Some(instance) = self.instance.as_mut().filter(|instance| instance.is_full())
+    /// An instance that is about to reach its limit, or runs code that there is better of, makes way for a fresh one,
+    /// once it has handed on what it holds.
+    async fn retire_if_due(&mut self) -> Result<(), Failure> {
+        if let Some(instance) =
+            self.instance.as_mut().filter(|instance| instance.is_full() || instance.is_outdated())
             && matches!(instance.flush().await?, Ok(()) | Err(GuestError::Reject(_)))
         {
             self.instance = None;

@@ -1,7 +1,11 @@
 //! Real plugins, built from `plugins/` and `tests/hostile`, through the contract that delivery uses.
 
-mod guests;
+pub(super) mod guests;
 mod hostile;
+mod http;
+mod server;
+mod sockets;
+mod tiers;
 
 use super::{HostSettings, LoadError, PluginHost, WasmConfig};
 use crate::publisher::{Context, Factory, PublishError, PublishResult, Publisher};
@@ -10,10 +14,11 @@ use serde_json::Value;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// One for all tests: each file is compiled once.
+/// One for all tests: each file is compiled once, and its instances are not replaced by better ones meanwhile.
 static HOST: LazyLock<(PluginHost, tempfile::TempDir)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
-    let settings = HostSettings { cache_dir: Some(dir.path().join("cache")), ..HostSettings::default() };
+    let cache_dir = Some(dir.path().join("cache"));
+    let settings = HostSettings { cache_dir, baseline: false, ..HostSettings::default() };
     (PluginHost::new(settings).unwrap(), dir)
 });
 
@@ -211,8 +216,8 @@ async fn the_cache_is_used_by_another_host() {
     let dir = tempfile::tempdir().unwrap();
     let mut cached = Vec::new();
     for _ in 0..2 {
-        let settings =
-            HostSettings { cache_dir: Some(dir.path().join("deep/cache")), ..HostSettings::default() };
+        let cache_dir = Some(dir.path().join("deep/cache"));
+        let settings = HostSettings { cache_dir, baseline: false, ..HostSettings::default() };
         let host = PluginHost::new(settings).unwrap();
         let build = host.factory(WasmConfig::default(), guests::plugin("rollup"));
         let plugin = build(Context::detached("rollup", "")).await.unwrap();

@@ -52,6 +52,8 @@ struct Readme;
 mod batch;
 pub mod config;
 mod export;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod log;
 mod outcome;
 mod rows;

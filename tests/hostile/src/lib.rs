@@ -9,7 +9,7 @@
 //! | `retry-first` | retries the first `n` calls, then counts | `n` (1), `after_ms` |
 //! | `retry-all`, `reject-all`, `hold` | answers so to every batch | `after_ms` |
 //! | `reject-poison` | rejects alone, as a batch, whatever holds an event named `poison` | |
-//! | `trap-poison` | traps on a batch that holds an event named `poison` | |
+//! | `trap-poison`, `spin-poison` | traps, computes for ever on a batch that holds an event named `poison` | |
 //! | `spin`, `spin-start`, `spin-flush` | computes for ever | |
 //! | `spin-encode`, `spin-log`, `spin-config` | calls the host for ever | `format` |
 //! | `spin-…`, `sleep-…`, `wait-…` and others of [`spin`] | computes, calls the host or waits in one more way | |
@@ -41,6 +41,7 @@
 mod ask;
 mod count;
 mod die;
+mod http;
 mod leak;
 mod paths;
 mod spin;
@@ -107,6 +108,7 @@ impl Hostile {
             "hold" => return Err(PublishError::hold("it wants to be mended")),
             "reject-poison" if batch.holds_poison() => return Err(PublishError::reject("poison")),
             "trap-poison" if batch.holds_poison() => die::trap(),
+            "spin-poison" if batch.holds_poison() => die::spin(),
             "spin" => die::spin(),
             "spin-encode" => die::spin_encode(batch),
             "spin-config" => die::spin_config(),
@@ -144,6 +146,7 @@ impl Hostile {
             "sparse-file" => ask::sparse_file(&text("path", "/out/hostile"), number("bytes", 1 << 40)?),
             "read-env" => ask::environment(),
             "sockets" => ask::sockets(&text("address", "127.0.0.1:9")),
+            other if other.starts_with("http") => http::publish(other, batch)?,
             other => {
                 spin::act(other, batch);
                 leak::act(other, batch)?;
@@ -197,7 +200,7 @@ fn secret() -> String {
     format!("my secret is {}", text("secret", "not told"))
 }
 
-fn text(key: &str, default: &str) -> String {
+pub(crate) fn text(key: &str, default: &str) -> String {
     config::get(key).unwrap_or_else(|| default.to_owned())
 }
 

@@ -1,0 +1,35 @@
+//! A core module becomes a component: what a plugin in C or Go needs after its own compiler.
+//!
+//! Invariant: nothing but the module is asked of the author's machine: the contract, WASI's outgoing HTTP and the adapter
+//! between WASI's first and second version are carried here; and what comes out has been validated.
+
+use anyhow::{Context, Result};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+const CONTRACT: &str = include_str!("../../../../../wit/0.1/publisher.wit");
+const WORLD: &str = include_str!("../../../../../plugins/worlds/guest.wit");
+
+/// Makes a component of the core module `core`, which was compiled against the world of `plugins/worlds/guest.wit`.
+///
+/// # Errors
+///
+/// The module does not export what the world asks for, or imports what is not in it.
+pub(super) fn component(mut core: Vec<u8>) -> Result<Vec<u8>> {
+    let mut resolve = Resolve::default();
+    resolve.push_str("publisher.wit", CONTRACT)?;
+    let guest = resolve.push_str("guest.wit", WORLD)?;
+    let world = resolve.select_world(&[guest], Some("guest"))?;
+    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)
+        .context("the compiler gave no WebAssembly module")?;
+    ComponentEncoder::default()
+        .validate(true)
+        .module(&core)
+        .context("the module does not fit the contract")?
+        .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?
+        .encode()
+        .context("the module does not fit the contract")
+}

@@ -1,0 +1,242 @@
+//! What flows through a request: its body out of the guest, and its answer's body into it.
+//!
+//! Invariant: every chunk is charged to the instance from when the host holds it until it is gone, and both directions
+//! end at their bound.
+
+use super::super::limits::{Budget, Charge};
+use super::super::settings::Limits;
+use super::client;
+use super::counts::UnderWay;
+use super::echo::Echo;
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Sleep;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+/// Why a body was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Cut {
+    #[error("the request's body is larger than limits.body, {0} bytes")]
+    RequestTooLarge(u64),
+    #[error("the body does not fit into what is left of limits.memory")]
+    Memory,
+    #[error("the plugin did not finish the request's body")]
+    Unfinished,
+}
+
+impl Cut {
+    pub(super) fn error(self) -> Error {
+        match self {
+            Self::RequestTooLarge(most) => Error::HttpRequestBodySize(Some(most)),
+            Self::Memory => Error::InternalError(Some(self.to_string())),
+            Self::Unfinished => Error::HttpRequestBodySize(None),
+        }
+    }
+}
+
+/// Bytes and what they are charged to.
+struct Charged {
+    bytes: Bytes,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn charged(budget: &Arc<Budget>, bytes: Bytes) -> Option<Bytes> {
+    let charge = budget.charge(bytes.len())?;
+    Some(Bytes::from_owner(Charged { bytes, _charge: charge }))
+}
+
+/// The body of a request, as the client sends it.
+pub(super) struct Outgoing {
+    body: WasiBody,
+    budget: Arc<Budget>,
+    most: u64,
+    sent: u64,
+}
+
+impl Outgoing {
+    pub(super) fn new(body: WasiBody, budget: &Arc<Budget>, limits: &Limits) -> Self {
+        Self { body, budget: budget.clone(), most: limits.body.bytes(), sent: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn take(&mut self, bytes: Bytes) -> Result<Bytes, Cut> {
+        self.sent = self.sent.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if self.sent > self.most {
+            return Err(Cut::RequestTooLarge(self.most));
+        }
+        charged(&self.budget, bytes).ok_or(Cut::Memory)
+    }
+
+    /// All of it at once.
+    pub(super) async fn collect(mut self) -> Result<Whole, Cut> {
+        let mut whole = Whole { bytes: Vec::new(), charges: Vec::new() };
+        while let Some(chunk) = std::future::poll_fn(|context| self.poll_chunk(context)).await {
+            let chunk = chunk?;
+            whole.charges.extend(self.budget.charge(chunk.len()));
+            whole.bytes.extend_from_slice(&chunk);
+        }
+        Ok(whole)
+    }
+
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        loop {
+            return Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                None => None,
+                Some(Err(_)) => Some(Err(Cut::Unfinished)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) if bytes.is_empty() => continue,
+                    Ok(bytes) => Some(self.take(bytes)),
+                    // Trailers: no server that plugins speak to reads them.
+                    Err(_) => continue,
+                },
+            });
+        }
+    }
+}
+
+impl futures_util::Stream for Outgoing {
+    type Item = Result<Bytes, Cut>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_chunk(context)
+    }
+}
+
+/// The whole body of a request, which is to be signed.
+pub(super) struct Whole {
+    bytes: Vec<u8>,
+    charges: Vec<Charge>,
+}
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads what is left of a denied request's body, so that the guest that writes it sees the denial and no broken pipe.
+/// It ends when the guest finishes the body, or is gone.
+pub(super) fn drain(mut body: WasiBody) {
+    if !body.is_end_stream() {
+        tokio::spawn(async move {
+            while let Some(Ok(_)) =
+                std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+            {}
+        });
+    }
+}
+
+/// The body of an answer, as the guest reads it.
+pub(super) struct Incoming {
+    body: reqwest::Body,
+    budget: Arc<Budget>,
+    left: u64,
+    most: u64,
+    between_bytes: Duration,
+    patience: Pin<Box<Sleep>>,
+    echo: Option<Echo>,
+    ended: bool,
+    /// Given back when the body is gone.
+    _under_way: UnderWay,
+    _charge: Charge,
+}
+
+impl Incoming {
+    pub(super) fn new(
+        body: reqwest::Body,
+        budget: &Arc<Budget>,
+        limits: &Limits,
+        between_bytes: Duration,
+        echo: Option<Echo>,
+        (under_way, charge): (UnderWay, Charge),
+    ) -> Self {
+        let most = limits.body.bytes();
+        Self {
+            body,
+            budget: budget.clone(),
+            left: most,
+            most,
+            between_bytes,
+            patience: Box::pin(tokio::time::sleep(between_bytes)),
+            echo,
+            ended: false,
+            _under_way: under_way,
+            _charge: charge,
+        }
+    }
+
+    /// What of a chunk may be handed on.
+    fn take(&mut self, bytes: Bytes) -> Result<Bytes, Error> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.left = self.left.checked_sub(length).ok_or(Error::HttpResponseBodySize(Some(self.most)))?;
+        let bytes = match &mut self.echo {
+            Some(echo) => echo.pass(bytes).map_err(|_| client::echoed())?,
+            None => bytes,
+        };
+        charged(&self.budget, bytes).ok_or_else(|| Cut::Memory.error())
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        loop {
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            let frame = match Pin::new(&mut this.body).poll_frame(context) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    ready!(this.patience.as_mut().poll(context));
+                    this.ended = true;
+                    return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
+                }
+            };
+            this.patience.as_mut().reset(tokio::time::Instant::now() + this.between_bytes);
+            let taken = match frame {
+                None => {
+                    this.ended = true;
+                    match this.echo.take().map(Echo::rest) {
+                        Some(rest) if !rest.is_empty() => {
+                            charged(&this.budget, rest).ok_or_else(|| Cut::Memory.error())
+                        }
+                        _ => return Poll::Ready(None),
+                    }
+                }
+                Some(Err(cause)) => Err(client::error(&cause)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => this.take(bytes),
+                    // Trailers: left out, for they would have to be looked through as well.
+                    Err(_) => continue,
+                },
+            };
+            match taken {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Err(error) => {
+                    this.ended = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! `wasi:http`: the gate that every request of a guest passes.
+//!
+//! Invariant: nothing is sent that no rule allows, at each hop anew; a refusal is an error that the guest can read, is
+//! counted, and is said with the rule that would have allowed it.
+
+use super::super::limits::{Budget, Charge};
+use super::super::output::{Lines, Severity};
+use super::super::settings::Limits;
+use super::addresses::Prohibited;
+use super::body::{Incoming, Outgoing, drain};
+use super::client;
+use super::counts::{Counts, Slots, UnderWay};
+use super::echo::{Echo, Guarded};
+use super::inject::Injection;
+use super::rules::{Rule, Target};
+use http::header::{ACCEPT_ENCODING, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use std::sync::Arc;
+use std::time::Duration;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+/// What a connection's buffers take, beside the chunks under way: charged while a request is.
+const BUFFERS: usize = 64 << 10;
+/// The most that one write of a guest to a body hands over.
+const CHUNK: usize = 64 << 10;
+/// The headers of a request or an answer, as a guest may hold them.
+pub(super) const MAX_HEADERS: usize = 32 << 10;
+
+/// What of HTTP a plugin is granted, for all its instances.
+pub(in super::super) struct Http {
+    pub(super) rules: Vec<Rule>,
+    pub(super) injections: Vec<Injection>,
+    pub(super) client: Result<reqwest::Client, String>,
+    pub(super) limits: Limits,
+    pub(super) lines: Arc<Lines>,
+    pub(super) counts: Arc<Counts>,
+}
+
+/// Why a request is not made.
+struct Denial {
+    text: String,
+    error: Error,
+}
+
+impl Denial {
+    fn new(what: &str, cause: &str) -> Self {
+        Self { text: format!("denied {what}: {cause}"), error: Error::HttpRequestDenied }
+    }
+}
+
+impl Http {
+    /// Whether a request may be made, and the credentials that it is given.
+    fn check(&self, request: &Request<WasiBody>) -> Result<(Target, Vec<Injection>), Denial> {
+        let method = request.method();
+        let shown = shown(request);
+        let target = Target::parse(&request.uri().to_string())
+            .map_err(|cause| Denial::new(&format!("{method} {shown}"), &format!("the address {cause}")))?;
+        let what = format!("{method} {target}");
+        if !self.rules.iter().any(|rule| rule.allows(method, &target)) {
+            return Err(Denial::new(&what, &format!("add http = [\"{what}\"]")));
+        }
+        let injections: Vec<_> =
+            self.injections.iter().filter(|injection| injection.applies(&target)).cloned().collect();
+        for injection in &injections {
+            if let Some(name) = injection.headers().find(|name| request.headers().contains_key(*name)) {
+                let cause = format!("the plugin sets the header {name} itself, which grant.inject sets");
+                return Err(Denial::new(&what, &cause));
+            }
+        }
+        Ok((target, injections))
+    }
+
+    fn deny(&self, denial: Denial) -> Error {
+        self.counts.denied(&denial.text);
+        self.lines.say(Severity::Warn, &denial.text);
+        denial.error
+    }
+
+    fn deny_address(&self, what: &str, prohibited: &Prohibited) -> Error {
+        self.deny(Denial {
+            text: format!("denied {what}: {prohibited}"),
+            error: Error::DestinationIpProhibited,
+        })
+    }
+}
+
+/// A request's address without its query, which may hold a secret of the guest's, and without a user.
+fn shown(request: &Request<WasiBody>) -> String {
+    let uri = request.uri();
+    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{}://{host}{}", uri.scheme_str().unwrap_or_default(), uri.path())
+}
+
+/// The gate of one instance.
+pub(in super::super) struct Gate {
+    http: Arc<Http>,
+    budget: Arc<Budget>,
+    slots: Slots,
+}
+
+impl Gate {
+    pub(super) fn new(http: Arc<Http>, budget: Arc<Budget>) -> Self {
+        let slots = Slots::new(http.counts.clone(), http.limits.connections);
+        Self { http, budget, slots }
+    }
+
+    /// What a request takes while it is under way.
+    fn admit(&self, headers: &HeaderMap) -> Result<(UnderWay, Charge), Error> {
+        let under_way = self.slots.take().ok_or(Error::ConnectionLimitReached)?;
+        let charge = self.budget.charge(BUFFERS + size(headers)).ok_or_else(|| {
+            Error::InternalError(Some(
+                "the request does not fit into what is left of limits.memory".to_owned(),
+            ))
+        })?;
+        Ok((under_way, charge))
+    }
+}
+
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum()
+}
+
+/// What is answered to a request: its answer, and what is still to do for it, which is nothing.
+type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+impl WasiHttpHooks for Gate {
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _sent: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        let http = self.http.clone();
+        http.counts.request();
+        let checked = http.check(&request).map_err(|denial| http.deny(denial));
+        let admitted = checked.and_then(|checked| Ok((checked, self.admit(request.headers())?)));
+        let ((target, injections), held) = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                drain(request.into_body());
+                return Box::new(std::future::ready(Err(error)));
+            }
+        };
+        let waits = Waits::new(options, http.limits.call_timeout);
+        let exchange = Exchange { http, target, injections, waits, budget: self.budget.clone() };
+        Box::new(async move {
+            let response = exchange.send(request, held).await?;
+            Ok((response, Box::new(std::future::ready(Ok(()))) as Box<_>))
+        })
+    }
+}
+
+/// How long a guest may wait for what; never longer than its call may take.
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    answer: Duration,
+    between_bytes: Duration,
+}
+
+impl Waits {
+    fn new(options: Option<RequestOptions>, most: Duration) -> Self {
+        let options = options.unwrap_or_default();
+        let clamp = |wanted: Option<Duration>| wanted.unwrap_or(most).min(most);
+        // The client bounds connecting by the longest; together with the wait for the first byte it is one wait.
+        let answer =
+            clamp(options.connect_timeout).saturating_add(clamp(options.first_byte_timeout)).min(most);
+        Self { answer, between_bytes: clamp(options.between_bytes_timeout) }
+    }
+}
+
+/// A request that is allowed, on its way.
+struct Exchange {
+    http: Arc<Http>,
+    target: Target,
+    injections: Vec<Injection>,
+    waits: Waits,
+    budget: Arc<Budget>,
+}
+
+impl Exchange {
+    async fn send(
+        self,
+        request: Request<WasiBody>,
+        held: (UnderWay, Charge),
+    ) -> Result<Response<WasiBody>, Error> {
+        let what = format!("{} {}", request.method(), self.target);
+        let result = match tokio::time::timeout(self.waits.answer, self.answer(request, &what)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::ConnectionReadTimeout),
+        };
+        let response = result.inspect_err(|_| self.http.counts.failed())?;
+        let guarded = Guarded::new(self.injections.iter().flat_map(Injection::secrets));
+        let (parts, body) = http::Response::from(response).into_parts();
+        if size(&parts.headers) > MAX_HEADERS {
+            self.http.counts.failed();
+            return Err(Error::HttpResponseHeaderSectionSize(u32::try_from(MAX_HEADERS).ok()));
+        }
+        if guarded.headers(&parts.headers).is_err() {
+            self.http.counts.failed();
+            return Err(client::echoed());
+        }
+        let echo = (!guarded.is_empty()).then(|| Echo::new(guarded));
+        let limits = &self.http.limits;
+        let body = Incoming::new(body, &self.budget, limits, self.waits.between_bytes, echo, held);
+        Ok(Response::from_parts(parts, WasiBody::new(body)))
+    }
+
+    async fn answer(&self, request: Request<WasiBody>, what: &str) -> Result<reqwest::Response, Error> {
+        let client = self.http.client.as_ref().map_err(|cause| Error::InternalError(Some(cause.clone())))?;
+        let request = self.request(request).await?;
+        client.execute(request).await.map_err(|error| match client::prohibited(&error) {
+            Some(prohibited) => self.http.deny_address(what, &prohibited),
+            None => {
+                self.http.lines.say(Severity::Debug, &format!("{what} failed: {}", client::words(&error)));
+                client::error(&error)
+            }
+        })
+    }
+
+    /// The request as the client takes it, with what is injected.
+    async fn request(&self, request: Request<WasiBody>) -> Result<reqwest::Request, Error> {
+        let (parts, body) = request.into_parts();
+        let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(|_| Error::HttpRequestUriInvalid)?;
+        let mut made = reqwest::Request::new(parts.method, url);
+        *made.headers_mut() = parts.headers;
+        made.headers_mut().remove(HOST);
+        let body = Outgoing::new(body, &self.budget, &self.http.limits);
+        if self.injections.is_empty() {
+            *made.body_mut() = self.streamed(body, made.method()).await?;
+            return Ok(made);
+        }
+        made.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if self.injections.iter().any(Injection::signs_body) {
+            let whole = body.collect().await.map_err(super::body::Cut::error)?;
+            for injection in &self.injections {
+                injection
+                    .apply(&mut made, whole.as_ref())
+                    .map_err(|cause| Error::InternalError(Some(cause)))?;
+            }
+            *made.body_mut() = Some(bytes::Bytes::from_owner(whole).into());
+        } else {
+            for injection in &self.injections {
+                injection.apply(&mut made, &[]).map_err(|cause| Error::InternalError(Some(cause)))?;
+            }
+            *made.body_mut() = self.streamed(body, made.method()).await?;
+        }
+        Ok(made)
+    }
+
+    async fn streamed(&self, body: Outgoing, method: &Method) -> Result<Option<reqwest::Body>, Error> {
+        if body.is_empty() {
+            return Ok(None);
+        }
+        if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
+            // Libraries open a body for these as well, and write nothing: then none is announced.
+            let whole = body.collect().await.map_err(super::body::Cut::error)?;
+            return Ok((!whole.as_ref().is_empty()).then(|| bytes::Bytes::from_owner(whole).into()));
+        }
+        Ok(Some(reqwest::Body::wrap_stream(body)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Waits;
+    use std::time::Duration;
+    use wasmtime_wasi_http::RequestOptions;
+
+    #[test]
+    fn a_guest_waits_no_longer_than_its_call() {
+        let most = Duration::from_secs(10);
+        let seconds = |wanted: u64| Some(Duration::from_secs(wanted));
+        let all = |wanted| RequestOptions {
+            connect_timeout: seconds(wanted),
+            first_byte_timeout: seconds(wanted),
+            between_bytes_timeout: seconds(wanted),
+        };
+        for options in [None, Some(all(600)), Some(all(u64::MAX))] {
+            let waits = Waits::new(options, most);
+            assert_eq!((waits.answer, waits.between_bytes), (most, most));
+        }
+        let waits = Waits::new(Some(all(2)), most);
+        assert_eq!((waits.answer, waits.between_bytes), (most.mul_f32(0.4), Duration::from_secs(2)));
+    }
+}
