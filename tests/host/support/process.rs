@@ -52,7 +52,9 @@ impl Process {
     /// Starts the host's binary in `folder` with `arguments`.
     pub fn pressroom(folder: &Folder, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pressroom"));
-        Self::start(command.args(arguments).current_dir(folder.path("")).env_remove("RUST_LOG"))
+        command.args(arguments).current_dir(folder.path("")).env_remove("RUST_LOG");
+        // One that may be granted to a plugin.
+        Self::start(command.env("PRESSROOM_HOSTILE", "granted"))
     }
 
     /// Starts `pressroom run` with the configuration of `folder`, on a free port, and waits until it is ready.

@@ -12,6 +12,9 @@
 //! | `trap-poison`, `spin-poison` | traps, computes for ever on a batch that holds an event named `poison` | |
 //! | `spin`, `spin-start`, `spin-flush` | computes for ever | |
 //! | `spin-encode`, `spin-log`, `spin-config` | calls the host for ever | `format` |
+//! | `spin-…`, `sleep-…`, `wait-…` and others of [`spin`] | computes, calls the host or waits in one more way | |
+//! | what is in [`leak`] | makes the host hold things: handles, lines, texts | `n`, `bytes` |
+//! | what is in [`paths`] | leaves a granted directory, or writes where it may only read | `dir` (`/in`), `path` |
 //! | `trap`, `panic`, `exit`, `stderr` | dies: an `unreachable`, a panic, an exit, a panic after a line on stderr | `code` (1) |
 //! | `trap-start`, `trap-flush`, `trap-nth` | dies in `start`, in `flush`, in every `n`-th call of an instance | `n` (3) |
 //! | `memory-bomb`, `stack-overflow` | eats all there is | |
@@ -20,6 +23,8 @@
 //! | `lie-rows` | leaves out rows that are out of range, and one row twice | |
 //! | `many-rows` | leaves out `n` rows | `n` (1,000,000) |
 //! | `giant-error` | an error of `bytes` | `bytes` (32 MiB) |
+//! | `forged-…` | an error, a panic, that would write a line of the host's log | |
+//! | `secret-in-…` | says a setting that the configuration keeps secret | `secret` |
 //! | `start-error`, `flush-error` | refuses to start; never flushes | `reason` |
 //! | `nap` | waits `n` times, computing next to nothing between | `n` (3), `ms` (1,000) |
 //! | `flush-poison` | dies in `flush` after a batch that held an event named `poison` | |
@@ -39,6 +44,9 @@ mod ask;
 mod count;
 mod die;
 mod http;
+mod leak;
+mod paths;
+mod spin;
 
 use pressroom_plugin::{
     EventBatch, NetworkBatch, PublishError, PublishResult, Publisher, Unpublished, config, info,
@@ -83,6 +91,8 @@ impl Hostile {
             "spin-start" => die::spin(),
             "trap-start" => die::trap(),
             "sleep-start" => sleep()?,
+            "exit-start" => die::exit(0),
+            "secret-in-refusal" => return Err(secret()),
             _ => {}
         }
         Ok(Self { behaviour, calls: 0, seen: count::Seen::default(), kept: Vec::new(), poisoned: false })
@@ -124,6 +134,13 @@ impl Hostile {
                 let rows = 0..number("n", 1_000_000)?;
                 return Ok(rows.map(|row| Unpublished::reject(row, "")).collect());
             }
+            "forged-error" => return Err(PublishError::retry(FORGED)),
+            "forged-panic" => die::panic_with(FORGED),
+            "secret-in-log" => info!("{}", secret()),
+            "secret-in-error" => return Err(PublishError::hold(secret())),
+            "secret-in-reject" => return Err(PublishError::reject(secret())),
+            "secret-in-row" => return Ok(vec![Unpublished::reject(0, secret())]),
+            "secret-in-panic" => die::panic_with(&secret()),
             "giant-error" => return Err(PublishError::retry("x".repeat(number("bytes", 32 << 20)?))),
             "nap" => {
                 for _ in 0..number("n", 3)? {
@@ -139,7 +156,11 @@ impl Hostile {
             "read-env" => ask::environment(),
             "sockets" => ask::sockets(&text("address", "127.0.0.1:9")),
             other if other.starts_with("http") => http::publish(other, batch)?,
-            _ => {}
+            other => {
+                spin::act(other, batch);
+                leak::act(other, batch)?;
+                paths::act(other);
+            }
         }
         self.seen.rows(batch);
         Ok(Vec::new())
@@ -180,6 +201,13 @@ impl Publisher for Hostile {
         info!("{}", self.seen);
         Ok(())
     }
+}
+
+/// What would be a line of the host's log, where it got there as it is.
+const FORGED: &str = "not now\nERROR forged: all is lost\u{1b}[2J";
+
+fn secret() -> String {
+    format!("my secret is {}", text("secret", "not told"))
 }
 
 pub(crate) fn text(key: &str, default: &str) -> String {
