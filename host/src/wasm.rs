@@ -31,7 +31,7 @@ pub(crate) mod tests;
 pub use cache::digest;
 pub use component::LoadError;
 pub use probe::{Description, Want, describe};
-pub use settings::{DirGrant, Grant, Limits, WasmConfig};
+pub use settings::{AwsGrant, BasicGrant, DirGrant, Grant, HmacGrant, InjectGrant, Limits, WasmConfig};
 
 use crate::publisher::{Context, Factory, Publisher};
 use bindings::Indices;
@@ -230,13 +230,14 @@ fn setup(
     origin: Origin,
     compiled: Arc<Compiled>,
 ) -> Result<Setup, String> {
-    let lines = Arc::new(Lines::new(context.label.clone(), context.secrets.clone()));
+    let secrets = grants::secrets(&config.grant, &context.secrets)?;
+    let lines = Arc::new(Lines::new(context.label.clone(), secrets.clone()));
     let memory = Arc::new(MemoryGauge::default());
-    let granted = Granted::new(config.grant, &config.limits, context.base_dir, &lines)?;
+    let granted = Granted::new(config.grant, &config.limits, context.base_dir, &lines, &secrets)?;
     let network = granted.counts().clone();
     Ok(Setup {
         label: context.label,
-        secrets: context.secrets,
+        secrets,
         pre,
         indices,
         granted,

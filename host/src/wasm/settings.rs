@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is granted that is not written here, and no setting is ever shown: `config` may hold secrets.
 
+use crate::config::Secret;
 use crate::config::units::{self, ByteSize};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -49,6 +50,8 @@ pub struct Grant {
     pub private: Vec<String>,
     /// Addresses that sockets may reach, as `udp://127.0.0.1:8125` or `tcp://[::1]:2003`.
     pub sockets: Vec<String>,
+    /// Credentials that the host adds to requests; the plugin never sees them.
+    pub inject: Vec<InjectGrant>,
     /// Certificates (PEM) that servers may also be signed by, beside the machine's own; a relative path starts at the
     /// configuration's directory.
     pub ca_file: Option<PathBuf>,
@@ -65,6 +68,74 @@ pub struct DirGrant {
     /// Whether the plugin may change what is in it.
     #[serde(default)]
     pub write: bool,
+}
+
+/// A credential that the host adds to requests to one place: one of `header` with `value`, `bearer`, `basic`, `sigv4`
+/// and `hmac`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct InjectGrant {
+    /// Where: scheme, host, port, and a path; it and all below it.
+    pub to: String,
+    /// A header, whose value is `value`.
+    pub header: Option<String>,
+    /// The whole value of `header`.
+    pub value: Option<Secret>,
+    /// A token: `authorization: Bearer …`.
+    pub bearer: Option<Secret>,
+    /// User and password: `authorization: Basic …`.
+    pub basic: Option<BasicGrant>,
+    /// AWS Signature Version 4 of the request.
+    pub sigv4: Option<AwsGrant>,
+    /// A signature of the body.
+    pub hmac: Option<HmacGrant>,
+}
+
+/// User and password.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BasicGrant {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// Keys of AWS, and what they sign for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsGrant {
+    /// The access key's id.
+    pub access_key: Secret,
+    /// The secret access key.
+    pub secret_key: Secret,
+    /// The token of temporary keys.
+    pub session_token: Option<Secret>,
+    /// The region, such as `eu-west-1`.
+    pub region: String,
+    /// The service, such as `s3` or `es`.
+    pub service: String,
+}
+
+/// How a body is signed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HmacGrant {
+    /// The header that the signature goes into, in hexadecimal.
+    pub header: String,
+    /// The key.
+    pub secret: Secret,
+    /// `sha256` (default) or `sha512`.
+    #[serde(default = "sha256")]
+    pub algorithm: String,
+    /// What stands before the signature, such as `sha256=`.
+    #[serde(default)]
+    pub prefix: String,
+}
+
+fn sha256() -> String {
+    "sha256".to_owned()
 }
 
 /// How much a plugin may use.

@@ -3,6 +3,7 @@
 pub(super) mod guests;
 mod hostile;
 mod http;
+mod inject;
 mod server;
 mod sockets;
 
