@@ -32,7 +32,9 @@ async fn slack_is_told_of_every_failure_once_and_of_nothing_else() {
     let folder = Folder::new(&format!(
         "[publishers.alerts]\ntype = \"wasm\"\nplugin = \"slack-alerts\"\nonly = {{ status = [\"failed\"] }}\n\
          flush_interval = \"100ms\"\nconfig = {{ url = \"{url}\", channel = \"#ops\" }}\n\
-         [publishers.alerts.grant]\nhttp = [\"POST {url}\"]\n"
+         [publishers.alerts.grant]\nhttp = [\"POST {url}\"]\n\
+         inject = [{{ to = \"{}\", bearer = \"xoxb-of-the-tests\" }}]\n",
+        slack.url()
     ));
     folder.drop_in("slack-alerts", &guest("slack_alerts"));
     let running = folder.start().await;
@@ -50,9 +52,11 @@ async fn slack_is_told_of_every_failure_once_and_of_nothing_else() {
     until("all is told, each once", all).await;
     for request in slack.received() {
         assert_eq!(request.what, "POST /api/chat.postMessage");
+        assert_eq!(request.headers["authorization"], "Bearer xoxb-of-the-tests");
         assert!(request.headers["content-type"].to_str().unwrap().starts_with("application/json"));
     }
     let status = api.publisher("alerts").await;
+    assert!(!status.to_string().contains("xoxb"), "{status:#}");
     assert_eq!(status["books"]["filtered"], 100, "{status:#}");
     assert_eq!(status["books"]["delivered"], 60, "{status:#}");
     assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
