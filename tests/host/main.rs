@@ -6,12 +6,18 @@
 
 mod support;
 
+mod authors;
 mod cli;
+mod compile;
 mod dashboards;
 mod demo;
 mod elasticsearch;
 mod embed;
 mod failover;
+mod guests_c;
+mod guests_go;
+mod guests_http;
+mod guests_statsd;
 mod hostile;
 mod loki;
 mod otel;
@@ -20,6 +26,8 @@ mod overflow;
 mod plugins;
 mod prometheus;
 mod reload;
+mod reloads;
 mod remote_write;
 mod servers;
 mod shutdown;
+mod trust;

@@ -1,13 +1,18 @@
 //! What the tests have in common: a folder with a configuration, a host in it, and someone who talks to it.
 
 mod api;
+pub mod authors;
+mod builds;
 mod guests;
 mod process;
+mod receiver;
 pub mod servers;
 
 pub use api::{Api, event, events, id};
+pub use builds::{c_guest, go_guest, has_c, has_go};
 pub use guests::{another_version, fixture, guest};
 pub use process::{Process, free_port, lasting_port, path_of, python};
+pub use receiver::Receiver;
 
 use pressroom::host::{Host, HostBuilder};
 use std::collections::BTreeMap;
@@ -65,9 +70,14 @@ impl Folder {
         self.path(&format!("plugins/{name}.wasm"))
     }
 
+    /// What is in a file; nothing if it is not there.
+    pub fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
     /// Starts a host in this process.
     pub async fn start(&self) -> Running {
-        self.start_with(Host::builder()).await
+        self.start_with(Host::builder().compiler(env!("CARGO_BIN_EXE_pressroom"))).await
     }
 
     /// As [`Folder::start`], with publishers of the test's own.

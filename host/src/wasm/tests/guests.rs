@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 const TARGET: &str = "wasm32-wasip2";
 
 /// The file of a plugin of the workspace `plugins`.
-pub(super) fn plugin(name: &str) -> PathBuf {
+pub(crate) fn plugin(name: &str) -> PathBuf {
     static BUILT: LazyLock<PathBuf> = LazyLock::new(build);
     BUILT.join(format!("{name}.wasm"))
 }

@@ -1,0 +1,7 @@
+module loki
+
+go 1.24
+
+require pressroom v0.0.0
+
+replace pressroom => ../sdk-go

@@ -1,0 +1,3 @@
+module pressroom
+
+go 1.24

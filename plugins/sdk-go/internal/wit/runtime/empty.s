@@ -1,0 +1,1 @@
+// lets runtime.go declare functions without a body
