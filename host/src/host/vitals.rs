@@ -104,7 +104,7 @@ fn expose_plugin(out: Exposition, label: &str, detail: &Value) -> Exposition {
     let mut out = out
         .gauge(
             "pressroom_plugin_memory_bytes",
-            "Memory and tables that a plugin's instance holds.",
+            "What a plugin's instances make the host hold.",
             &publisher,
             number("memory_bytes"),
         )
@@ -153,6 +153,22 @@ fn expose_plugin(out: Exposition, label: &str, detail: &Value) -> Exposition {
             "pressroom_plugin_log_lines_dropped_total",
             "Log lines of a plugin beyond what it may write.",
             "log_lines_dropped",
+        ),
+        ("pressroom_plugin_http_requests_total", "Requests that a plugin asked for.", "http_requests"),
+        (
+            "pressroom_plugin_http_failed_total",
+            "Requests of a plugin that were let out and not answered.",
+            "http_failed",
+        ),
+        (
+            "pressroom_plugin_http_denied_total",
+            "Requests of a plugin that were not let out: not granted, or beyond a limit.",
+            "http_denied",
+        ),
+        (
+            "pressroom_plugin_sockets_denied_total",
+            "Sockets of a plugin to what is not granted.",
+            "sockets_denied",
         ),
     ] {
         out = out.counter(name, help, &publisher, number(key));

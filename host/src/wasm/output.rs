@@ -97,6 +97,11 @@ impl Lines {
         state.recent.push_back(format!("{}: {shown}", severity.as_str()));
     }
 
+    /// `text` as it may be shown: no longer than a line of a report, and without what is secret.
+    pub(super) fn shown(&self, text: &str) -> String {
+        clean(&self.secrets.redact(text), RECENT_LENGTH)
+    }
+
     /// The last lines, the oldest first.
     pub(super) fn recent(&self) -> Vec<String> {
         self.state.lock().recent.iter().cloned().collect()

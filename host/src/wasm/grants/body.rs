@@ -154,6 +154,7 @@ pub(super) struct Incoming {
     most: u64,
     between_bytes: Duration,
     patience: Pin<Box<Sleep>>,
+    waiting: bool,
     echo: Option<Echo>,
     ended: bool,
     /// Given back when the body is gone.
@@ -178,6 +179,7 @@ impl Incoming {
             most,
             between_bytes,
             patience: Box::pin(tokio::time::sleep(between_bytes)),
+            waiting: false,
             echo,
             ended: false,
             _under_way: under_way,
@@ -213,12 +215,16 @@ impl Body for Incoming {
             let frame = match Pin::new(&mut this.body).poll_frame(context) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
+                    // Counted from when somebody waits, not from when the last bytes came.
+                    if !std::mem::replace(&mut this.waiting, true) {
+                        this.patience.as_mut().reset(tokio::time::Instant::now() + this.between_bytes);
+                    }
                     ready!(this.patience.as_mut().poll(context));
                     this.ended = true;
                     return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
                 }
             };
-            this.patience.as_mut().reset(tokio::time::Instant::now() + this.between_bytes);
+            this.waiting = false;
             let taken = match frame {
                 None => {
                     this.ended = true;

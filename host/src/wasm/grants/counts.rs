@@ -29,14 +29,14 @@ impl Counts {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn denied(&self, text: &str) {
+    pub(super) fn denied(&self, text: String) {
         self.denied.fetch_add(1, Ordering::Relaxed);
-        *self.last_denied.lock() = Some(text.to_owned());
+        *self.last_denied.lock() = Some(text);
     }
 
-    pub(super) fn socket_denied(&self, text: &str) {
+    pub(super) fn socket_denied(&self, text: String) {
         self.sockets_denied.fetch_add(1, Ordering::Relaxed);
-        *self.last_denied.lock() = Some(text.to_owned());
+        *self.last_denied.lock() = Some(text);
     }
 
     /// For the report, to stand in a plugin's object.

@@ -74,7 +74,7 @@ impl Http {
     }
 
     fn deny(&self, denial: Denial) -> Error {
-        self.counts.denied(&denial.text);
+        self.counts.denied(self.lines.shown(&denial.text));
         self.lines.say(Severity::Warn, &denial.text);
         denial.error
     }

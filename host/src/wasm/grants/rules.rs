@@ -142,12 +142,14 @@ impl Rule {
         Ok(Self { method, target, below })
     }
 
+    /// A tunnel is never allowed, whatever the rule says of methods.
     pub(super) fn allows(&self, method: &Method, target: &Target) -> bool {
         let path = match self.below {
             true => target.path.starts_with(&self.target.path),
             false => target.path == self.target.path,
         };
-        path && self.target.same_server(target)
+        path && *method != Method::CONNECT
+            && self.target.same_server(target)
             && self.method.as_ref().is_none_or(|granted| granted == method)
     }
 
@@ -195,6 +197,7 @@ mod tests {
     fn exact_paths_and_any_method() {
         assert!(allows("* http://[::1]:8086/write", "PURGE", "http://[::1]:8086/write?db=a"));
         assert!(!allows("* http://[::1]:8086/write", "POST", "http://[::1]:8086/write/"));
+        assert!(!allows("* http://[::1]:8086/*", "CONNECT", "http://[::1]:8086/"));
         assert!(allows("GET http://a.example/", "GET", "http://a.example"));
         assert!(!allows("GET http://a.example/", "GET", "http://a.example/b"));
         assert!(allows("GET http://a.example/*", "GET", "http://a.example/b"));

@@ -97,8 +97,8 @@ impl Sockets {
             }
         };
         if !may {
-            self.counts.socket_denied(&text);
             self.lines.say(Severity::Warn, &text);
+            self.counts.socket_denied(text);
         }
         may
     }

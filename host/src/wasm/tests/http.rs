@@ -105,6 +105,36 @@ async fn a_denied_request_with_a_large_body_is_a_denial_and_no_broken_pipe() {
 }
 
 #[tokio::test]
+async fn a_secret_in_a_denied_address_is_not_shown() {
+    let section = "config = { do = 'http-try', url = 'https://a.example/hooks/hunter2-hunter2' }";
+    let mut context = crate::publisher::Context::detached("subject", "");
+    context.secrets = crate::config::Secrets::default().with(["hunter2-hunter2".to_owned()]);
+    let config: super::WasmConfig = toml::from_str(section).unwrap();
+    let build = super::HOST.0.factory(config, super::guests::plugin("hostile"));
+    let mut plugin = Subject { publisher: build(context).await.unwrap() };
+    assert_eq!(plugin.publish().await, Ok(vec![]));
+    let status = plugin.status();
+    let said = "denied POST https://a.example/hooks/[redacted]: add http = [\"POST https://a.example/hooks/[redacted]\"]";
+    assert_eq!(status["last_denied"], said);
+    assert!(!status.to_string().contains("hunter2"), "{status}");
+}
+
+#[tokio::test]
+async fn certificates_that_cannot_be_read_refuse_the_plugin() {
+    let dir = tempfile::tempdir().unwrap();
+    let section = "grant = { http = ['POST https://a.example/'], ca_file = 'ca.pem' }";
+    let refused = Subject::build("hostile", section, dir.path()).await.err().unwrap().to_string();
+    let file = dir.path().join("ca.pem");
+    assert!(
+        refused.contains(&format!("the certificates {} of grant.ca_file cannot be used", file.display())),
+        "{refused}"
+    );
+    std::fs::write(&file, "no certificate").unwrap();
+    let refused = Subject::build("hostile", section, dir.path()).await.err().unwrap().to_string();
+    assert!(refused.contains("it holds none in PEM"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_redirect_is_handed_to_the_guest_and_not_followed() {
     let server = Server::start(|_| {
         let mut answer = answer(302, "");
