@@ -7,6 +7,7 @@
 mod support;
 
 mod cli;
+mod compile;
 mod dashboards;
 mod demo;
 mod elasticsearch;
@@ -20,6 +21,8 @@ mod overflow;
 mod plugins;
 mod prometheus;
 mod reload;
+mod reloads;
 mod remote_write;
 mod servers;
 mod shutdown;
+mod trust;

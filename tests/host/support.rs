@@ -67,7 +67,7 @@ impl Folder {
 
     /// Starts a host in this process.
     pub async fn start(&self) -> Running {
-        self.start_with(Host::builder()).await
+        self.start_with(Host::builder().compiler(env!("CARGO_BIN_EXE_pressroom"))).await
     }
 
     /// As [`Folder::start`], with publishers of the test's own.
