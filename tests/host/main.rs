@@ -23,3 +23,4 @@ mod reload;
 mod remote_write;
 mod servers;
 mod shutdown;
+mod supervision;
