@@ -9,10 +9,10 @@ mod receiver;
 pub mod servers;
 
 pub use api::{Api, event, events, id};
-pub use builds::{begun, c_guest, go_guest, has_c, has_go};
+pub use builds::{c_guest, go_guest, has_c, has_go};
 pub use guests::{another_version, fixture, guest};
 pub use process::{Process, free_port, lasting_port, path_of, python};
-pub use receiver::{Received, Receiver};
+pub use receiver::Receiver;
 
 use pressroom::host::{Host, HostBuilder};
 use std::collections::BTreeMap;
@@ -70,9 +70,14 @@ impl Folder {
         self.path(&format!("plugins/{name}.wasm"))
     }
 
+    /// What is in a file; nothing if it is not there.
+    pub fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
     /// Starts a host in this process.
     pub async fn start(&self) -> Running {
-        self.start_with(Host::builder()).await
+        self.start_with(Host::builder().compiler(env!("CARGO_BIN_EXE_pressroom"))).await
     }
 
     /// As [`Folder::start`], with publishers of the test's own.

@@ -42,20 +42,6 @@ pub fn has_c() -> bool {
     is_here
 }
 
-/// What `pressroom plugin new` begins, built as it is.
-pub fn begun(language: &str, name: &str) -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
-    let pressroom = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pressroom"));
-        let output = command.args(["plugin"]).args(arguments).current_dir(folder.path()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "pressroom plugin {arguments:?}: {said}");
-    };
-    pressroom(&["new", "--lang", language, name]);
-    pressroom(&["build", name]);
-    std::fs::read(folder.path().join(name).join(name).with_extension("wasm")).unwrap()
-}
-
 fn build(folder: &str) -> PathBuf {
     static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap();
