@@ -23,14 +23,14 @@ mod support;
 
 use pressroom::publisher::{Context, PublishResult, Publisher, PublisherType};
 use pressroom::publishers::FilePublisher;
-use pressroom::record::{EventBatch, EventMetrics, NetworkBatch, Status, Timestamp};
+use pressroom::record::{EventBatch, EventMetrics, NetworkBatch, Timestamp};
 use pressroom::wasm::{HostSettings, PluginHost, WasmConfig};
 use rollup::{EventTotals, Events, Rollup, Texts};
 use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
+use support::records::event;
 use support::{Goal, Pair, Table, each};
-use uuid::Uuid;
 
 /// Rows of a batch.
 const ROWS: u32 = 1_024;
@@ -39,25 +39,6 @@ const ROUNDS: usize = 400;
 const WARM_UP: usize = 40;
 /// So often files are synced and emptied, outside of what is timed.
 const TIDY: usize = 40;
-
-/// An event with three attributes: nine texts in all, beside its id.
-fn event(number: u32) -> EventMetrics {
-    let start = Timestamp::from_nanos(1_763_900_000_000_000_000 + u64::from(number) * 1_234_567);
-    let id = Uuid::from_u64_pair(start.as_nanos() << 4, u64::from(number) | 1 << 63);
-    let names = ["fetch", "decode", "resize", "upload", "index"];
-    let name = names[number as usize % names.len()];
-    let mut event = EventMetrics::started(id, name, format!("task-{number:06}"), start);
-    event.end_time = Some(Timestamp::from_nanos(start.as_nanos() + u64::from(number % 97) * 1_000_003));
-    event.pipeline_id = Some("thumbs".into());
-    event.process_id = Some(4_242);
-    event.status = if number.is_multiple_of(50) { Status::Failed } else { Status::Completed };
-    event.error = number.is_multiple_of(50).then(|| "no space left on device".into());
-    event.retry_count = number % 3;
-    event.attributes.insert("service.name", "thumbnailer");
-    event.attributes.insert("region", "eu-central-1");
-    event.attributes.insert("object.key", format!("photos/2026/11/{number}.jpg"));
-    event
-}
 
 /// The rollup as a native publisher.
 struct NativeRollup(Rollup<EventTotals>);

@@ -6,6 +6,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod check;
+#[cfg(feature = "wasm")]
+mod compile;
 mod dashboards;
 mod demo;
 #[cfg(feature = "wasm")]
@@ -14,6 +16,7 @@ mod report;
 mod run;
 mod words;
 
+use crate::host::{Host, HostBuilder};
 use clap::{Parser, Subcommand};
 use std::future::Future;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -58,6 +61,9 @@ enum Command {
     #[cfg(feature = "wasm")]
     Plugin(plugin::Args),
     Demo(demo::Args),
+    #[cfg(feature = "wasm")]
+    #[command(name = "compile-plugin", hide = true)]
+    CompilePlugin(compile::Args),
 }
 
 /// Why a command did not do what was asked, and what the process ends with.
@@ -108,6 +114,8 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "wasm")]
         Command::Plugin(args) => plugin::plugin(args),
         Command::Dashboards(args) => block_on(dashboards::dashboards(args)),
+        #[cfg(feature = "wasm")]
+        Command::CompilePlugin(args) => compile::compile(&args),
         Command::Demo(args) => logging("warn").and_then(|()| block_on(demo::demo(args))),
     };
     match outcome {
@@ -119,6 +127,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// A host that compiles plugins in a process of its own.
+fn host() -> HostBuilder {
+    let builder = Host::builder();
+    #[cfg(feature = "wasm")]
+    let builder = compile::by_this_binary(builder);
+    builder
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

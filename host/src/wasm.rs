@@ -8,19 +8,24 @@
 //! stack, handles, log lines and results are bounded; it reaches nothing that its section does not grant; and after
 //! anything but an orderly answer its instance is discarded. Nothing outside of this room knows `wasmtime`.
 //!
-//! The way of a file: `component` (what is it?) → `cache` (compiled before?) → `bindings` (does it fit?) →
-//! `instance` (one that lives) → `supervisor` (one that is replaced when it fails).
+//! The way of a file: `component` (what is it?) → `gate` (signed, locked?) → `programs` (compiled before? else `compile`, and better code later) →
+//! `bindings` (does it fit?) → `instance` (one that lives) → `supervisor` (one that is replaced when it fails).
 
 mod batches;
 mod bindings;
 mod cache;
+mod compile;
 mod component;
+mod compute;
 mod engine;
+mod gate;
 mod grants;
 mod instance;
 mod limits;
+mod lock;
 mod output;
 mod probe;
+mod programs;
 mod settings;
 mod state;
 mod status;
@@ -29,29 +34,32 @@ mod supervisor;
 pub(crate) mod tests;
 
 pub use cache::digest;
+pub use compile::compile_for_host;
 pub use component::LoadError;
+pub use gate::is_public_key;
+pub use lock::{Lock, Locked};
 pub use probe::{Description, Want, describe};
-pub use settings::{AwsGrant, BasicGrant, DirGrant, Grant, HmacGrant, InjectGrant, Limits, WasmConfig};
+pub use settings::{
+    Acknowledge, AwsGrant, BasicGrant, DirGrant, Grant, HmacGrant, InjectGrant, Limits, WasmConfig,
+};
 
+use crate::config::units::ByteSize;
 use crate::publisher::{Context, Factory, Publisher};
-use bindings::Indices;
 use cache::Cache;
-use component::Checked;
+use compile::Compiler;
+use engine::{Machine, Tier};
+use gate::Gate;
 use grants::Granted;
 use instance::{Failure, Setup};
 use limits::MemoryGauge;
-use output::{Lines, Severity, Stdio};
-use parking_lot::Mutex;
+use output::Lines;
+use programs::Programs;
 use settings::Answers;
-use state::State;
 use status::{Origin, Status};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 use supervisor::Plugin;
-use wasmtime::Engine;
-use wasmtime::component::{Component, InstancePre, Linker};
 
 /// How plugins are run, for all of them.
 #[derive(Clone, Debug)]
@@ -59,37 +67,53 @@ use wasmtime::component::{Component, InstancePre, Linker};
 pub struct HostSettings {
     /// Where compiled plugins are kept; without it each start compiles anew.
     pub cache_dir: Option<PathBuf>,
-    /// The largest file that is read.
+    /// How much is kept there, in bytes; what was used longest ago goes first.
+    pub cache_max_bytes: u64,
+    /// The largest file that is read, in bytes.
     pub max_file_bytes: u64,
+    /// The `pressroom` binary of this very version, which compiles plugins in a child process, within the two bounds
+    /// below. Without it they are compiled in this process: behind counts of what a file is made of, but a file made to
+    /// that end can still take all memory. (On Linux the command itself names `/proc/self/exe`.)
+    pub compiler: Option<PathBuf>,
+    /// How many bytes of addresses the child may have.
+    pub compile_memory: u64,
+    /// How long it may take.
+    pub compile_timeout: Duration,
+    /// Whether a plugin that is new runs at once on code that is quickly made, until its optimised code is ready. Only on
+    /// x86-64; elsewhere it waits.
+    pub baseline: bool,
+    /// Public keys of minisign's, or absolute paths of files with one. Where there are any, only what one of them signed
+    /// runs: `NAME.wasm.minisig` lies beside the plugin.
+    pub trusted_keys: Vec<String>,
+    /// The lock that is in force, if one is: only what it says runs.
+    pub lock: Option<PathBuf>,
 }
 
 impl Default for HostSettings {
     fn default() -> Self {
-        Self { cache_dir: None, max_file_bytes: 64 << 20 }
+        Self {
+            cache_dir: None,
+            cache_max_bytes: 1 << 30,
+            max_file_bytes: 64 << 20,
+            compiler: None,
+            compile_memory: 2 << 30,
+            compile_timeout: Duration::from_secs(60),
+            baseline: true,
+            trusted_keys: Vec::new(),
+            lock: None,
+        }
     }
 }
 
-/// Runs plugins. A clone is a handle to the same engine, clock and cache; they end with the last handle and the last
+/// Runs plugins. A clone is a handle to the same engines, clock and cache; they end with the last handle and the last
 /// plugin.
 #[derive(Clone)]
 pub struct PluginHost(Arc<Inner>);
 
 struct Inner {
-    engine: Engine,
-    linker: Linker<State>,
-    cache: Option<Cache>,
+    programs: Arc<Programs>,
+    gate: Gate,
     max_file_bytes: u64,
-    /// What lives compiled, by digest: sections that run the same file share it.
-    compiled: Mutex<HashMap<String, Weak<Compiled>>>,
-    /// One compilation at a time: each uses every core.
-    compiling: tokio::sync::Mutex<()>,
-}
-
-/// A component, ready to be instantiated.
-struct Compiled {
-    component: Component,
-    took: Duration,
-    cached: bool,
 }
 
 /// Looks at the plugin in `file` without compiling it: is it a component, of a contract that this host knows?
@@ -106,26 +130,38 @@ impl PluginHost {
     ///
     /// # Errors
     ///
-    /// The machine cannot run WebAssembly.
+    /// The machine cannot run WebAssembly, or a trusted key cannot be read.
     pub fn new(settings: HostSettings) -> Result<Self, LoadError> {
-        let failed = |cause: wasmtime::Error| LoadError::Engine(format!("{cause:#}"));
-        let engine = engine::start().map_err(failed)?;
-        let linker = bindings::linker(&engine).map_err(failed)?;
-        let cache = settings.cache_dir.as_deref().and_then(|dir| match Cache::open(dir, &engine) {
+        let gate = Gate::new(&settings.trusted_keys, settings.lock).map_err(LoadError::Keys)?;
+        let failed = |cause: String| LoadError::Engine(cause);
+        let machine = |tier| Machine::new(tier).map_err(|cause| failed(format!("{cause:#}")));
+        let baseline = (settings.baseline && Tier::Baseline.is_here()).then(|| machine(Tier::Baseline));
+        let (baseline, optimised) = (baseline.transpose()?, machine(Tier::Optimised)?);
+        engine::tick(baseline.iter().chain([&optimised]).map(|machine| &machine.engine))
+            .map_err(|cause| failed(cause.to_string()))?;
+        let max_bytes = ByteSize(settings.cache_max_bytes);
+        let cache = settings.cache_dir.as_deref().and_then(|dir| match Cache::open(dir, max_bytes) {
             Ok(cache) => Some(cache),
             Err(cause) => {
                 tracing::warn!(dir = %dir.display(), %cause, "the cache of compiled plugins cannot be used, each start compiles them");
                 None
             }
         });
+        let compiler = Compiler {
+            program: settings.compiler,
+            memory: ByteSize(settings.compile_memory),
+            timeout: settings.compile_timeout,
+        };
         Ok(Self(Arc::new(Inner {
-            engine,
-            linker,
-            cache,
+            programs: Arc::new(Programs::new(baseline, optimised, cache, compiler)),
+            gate,
             max_file_bytes: settings.max_file_bytes,
-            compiled: Mutex::default(),
-            compiling: tokio::sync::Mutex::default(),
         })))
+    }
+
+    /// What is being compiled of the file with `digest`: `{tier, elapsed_ms}`, or null.
+    pub fn compiling(&self, digest: &str) -> serde_json::Value {
+        self.0.programs.compiling(digest)
     }
 
     /// A factory of publishers that run the plugin in `file`. It reads the file each time, so that what it builds is
@@ -144,118 +180,69 @@ impl PluginHost {
     async fn load(&self, config: WasmConfig, file: PathBuf, context: Context) -> Result<Plugin, LoadError> {
         let host = self.clone();
         let (path, pin) = (file.clone(), config.sha256.clone());
-        let checked =
-            blocking(&file, move || component::read(&path, pin.as_deref(), host.0.max_file_bytes)).await?;
-        let (version, lifecycle, digest, bytes) =
-            (checked.version, checked.lifecycle, checked.digest.clone(), checked.bytes.len());
-        let compiled = self.compile(checked).await?;
-        let misfit =
-            |cause: String| LoadError::Link { path: file.clone(), version: version.to_owned(), cause };
-        let pre: InstancePre<State> = self
-            .0
-            .linker
-            .instantiate_pre(&compiled.component)
-            .map_err(|cause| misfit(bindings::cut(format!("{cause:#}"))))?;
-        let indices = Indices::find(&compiled.component, version, lifecycle).map_err(misfit)?;
-        let origin = Origin {
-            file: file.clone(),
-            digest,
-            version,
-            bytes,
-            compile: compiled.took,
-            cached: compiled.cached,
+        let (label, grant) = (context.label.clone(), config.grant.clone());
+        let read = move || {
+            let checked = component::read(&path, pin.as_deref(), host.0.max_file_bytes)?;
+            host.0.gate.admit(&checked, &label, &grant)?;
+            Ok(checked)
         };
-        let setup = setup(config, context, pre, indices, origin, compiled)
-            .map_err(|cause| LoadError::Grant { path: file.clone(), cause })?;
-        let setup = Arc::new(setup);
-        Plugin::start(setup.clone()).await.map_err(|failure| {
-            let cause = setup.explain(&failure);
-            match failure {
-                Failure::Contract(_) => misfit(cause),
-                Failure::Grant(_) => LoadError::Grant { path: file.clone(), cause },
-                _ => LoadError::Start { path: file.clone(), cause },
+        let checked = blocking(&file, read).await?;
+        let (version, digest, bytes) = (checked.version, checked.digest.clone(), checked.bytes.len());
+        let program = self.0.programs.obtain(checked).await?;
+        let origin = Origin { file: file.clone(), digest, version, bytes, program: program.clone() };
+        let setup = match setup(config, context, origin) {
+            Ok(setup) => Arc::new(setup),
+            Err(cause) => {
+                self.0.programs.keep(program);
+                return Err(LoadError::Grant { path: file, cause });
             }
-        })
-    }
-
-    /// Compiles what was checked, off the runtime's threads, unless it lives or is in the cache.
-    async fn compile(&self, checked: Checked) -> Result<Arc<Compiled>, LoadError> {
-        if let Some(compiled) = self.living(&checked.digest) {
-            return Ok(compiled);
+        };
+        match Plugin::start(setup.clone()).await {
+            Ok(plugin) => {
+                self.0.programs.optimise(&program, &file, self.0.max_file_bytes);
+                Ok(plugin)
+            }
+            Err(failure) => {
+                self.0.programs.keep(program);
+                let cause = setup.explain(&failure);
+                Err(match failure {
+                    Failure::Contract(_) => {
+                        LoadError::Link { path: file, version: version.to_owned(), cause }
+                    }
+                    Failure::Grant(_) => LoadError::Grant { path: file, cause },
+                    _ => LoadError::Start { path: file, cause },
+                })
+            }
         }
-        let _turn = self.0.compiling.lock().await;
-        if let Some(compiled) = self.living(&checked.digest) {
-            return Ok(compiled);
-        }
-        let host = self.clone();
-        let (path, digest) = (checked.path.clone(), checked.digest.clone());
-        let compiled = Arc::new(blocking(&path, move || host.0.compile(&checked)).await?);
-        let mut living = self.0.compiled.lock();
-        living.retain(|_, compiled| compiled.strong_count() > 0);
-        living.insert(digest, Arc::downgrade(&compiled));
-        Ok(compiled)
-    }
-
-    fn living(&self, digest: &str) -> Option<Arc<Compiled>> {
-        self.0.compiled.lock().get(digest).and_then(Weak::upgrade)
     }
 }
 
-impl Inner {
-    fn compile(&self, checked: &Checked) -> Result<Compiled, LoadError> {
-        let began = Instant::now();
-        if let Some(component) =
-            self.cache.as_ref().and_then(|cache| cache.get(&self.engine, &checked.digest))
-        {
-            return Ok(Compiled { component, took: began.elapsed(), cached: true });
-        }
-        let component = Component::from_binary(&self.engine, &checked.bytes).map_err(|cause| {
-            LoadError::Compile { path: checked.path.clone(), cause: bindings::cut(format!("{cause:#}")) }
-        })?;
-        let took = began.elapsed();
-        if let Some(cache) = &self.cache
-            && let Err(cause) = cache.put(&checked.digest, &component)
-        {
-            tracing::warn!(plugin = %checked.path.display(), %cause, "the compiled plugin cannot be kept, the next start compiles it again");
-        }
-        Ok(Compiled { component, took, cached: false })
-    }
-}
-
-fn setup(
-    config: WasmConfig,
-    context: Context,
-    pre: InstancePre<State>,
-    indices: Indices,
-    origin: Origin,
-    compiled: Arc<Compiled>,
-) -> Result<Setup, String> {
+fn setup(config: WasmConfig, context: Context, origin: Origin) -> Result<Setup, String> {
     let secrets = grants::secrets(&config.grant, &context.secrets)?;
     let lines = Arc::new(Lines::new(context.label.clone(), secrets.clone()));
     let memory = Arc::new(MemoryGauge::default());
+    // What the gauge shows is of all instances together.
+    let most = config.limits.memory.bytes().saturating_mul(config.limits.instances as u64);
     let granted = Granted::new(config.grant, &config.limits, context.base_dir, &lines, &secrets)?;
     let network = granted.counts().clone();
     Ok(Setup {
         label: context.label,
         secrets,
-        pre,
-        indices,
+        program: origin.program.clone(),
         granted,
         answers: Arc::new(Answers::new(&config.config)),
-        stdout: Stdio::new(lines.clone(), Severity::Info),
-        stderr: Stdio::new(lines.clone(), Severity::Warn),
-        status: Arc::new(Status::new(origin, config.limits.memory.bytes(), memory, lines, network)),
+        status: Arc::new(Status::new(origin, most, memory, lines, network)),
         limits: config.limits,
-        _compiled: compiled,
+        acknowledge: config.acknowledge,
     })
 }
 
-/// Runs `work` on a thread that may block. The compiler's panic is the file's fault, not the host's end.
+/// Runs `work` on a thread that may block. The reader's panic is the file's fault, not the host's end.
 async fn blocking<T: Send + 'static>(
     file: &Path,
     work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
 ) -> Result<T, LoadError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {
-        Err(LoadError::Compile { path: file.to_owned(), cause: format!("it broke the compiler: {cause}") })
+        Err(LoadError::NotAPlugin { path: file.to_owned(), cause: format!("cannot be read: {cause}") })
     })
 }

@@ -1,14 +1,18 @@
 //! Watches the configuration and the plugin directory.
 //!
 //! Invariant: a change is told once what it touches has been left alone for the debounce time, so that a file that is
-//! still being written, or is away for a moment while it is replaced, is not told of.
+//! still being written, or is away for a moment while it is replaced, is not told of. A plugin of which the system says
+//! that it is whole (it was closed by who wrote it, or renamed into place) is told of at once.
 //!
 //! The system's notifications say when to look; what is compared is what lies on the disk. Where there are no
 //! notifications (some network file systems, a directory that does not exist yet) it is looked at every two seconds.
 
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use std::collections::BTreeMap;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 
@@ -35,6 +39,10 @@ pub struct Watch {
     watched: Watched,
     seen: Seen,
     nudges: mpsc::Receiver<()>,
+    /// Plugins that were closed or renamed into place, not written to since, and not looked at yet.
+    whole: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// There may be more to tell than what was told last.
+    unsettled: bool,
     watcher: Option<RecommendedWatcher>,
     /// The directories that notifications come from.
     notified: Vec<PathBuf>,
@@ -65,9 +73,11 @@ impl Watch {
     /// Begins to watch: changes from here on are told.
     pub fn new(watched: Watched) -> Self {
         let (nudge, nudges) = mpsc::channel(1);
+        let whole = Arc::new(Mutex::new(BTreeSet::new()));
+        let noted = whole.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is no change of it; and one nudge that waits is as good as many.
-            if !matches!(event, Ok(notify::Event { kind: notify::EventKind::Access(_), .. })) {
+            // And one nudge that waits is as good as many.
+            if event.map_or(true, |event| note(&event, &noted)) {
                 let _ = nudge.try_send(());
             }
         });
@@ -75,7 +85,8 @@ impl Watch {
             .inspect_err(|error| tracing::warn!("changes are looked for every two seconds only: {error}"))
             .ok();
         let seen = Seen::look(&watched);
-        let mut watch = Self { watched, seen, nudges, watcher, notified: Vec::new() };
+        let mut watch =
+            Self { watched, seen, nudges, whole, unsettled: false, watcher, notified: Vec::new() };
         watch.subscribe();
         watch
     }
@@ -83,10 +94,8 @@ impl Watch {
     /// Returns when something has changed and has then been left alone for `debounce`. May be given up at any time.
     pub async fn changed(&mut self, debounce: Duration) -> Changes {
         loop {
-            if self.watcher.is_some() {
-                let _ = tokio::time::timeout(POLL, self.nudges.recv()).await;
-            } else {
-                tokio::time::sleep(POLL).await;
+            if !std::mem::take(&mut self.unsettled) {
+                let _ = tokio::time::timeout(POLL, self.nudged()).await;
             }
             self.subscribe();
             let mut now = Seen::look(&self.watched);
@@ -95,7 +104,9 @@ impl Watch {
             }
             let mut looks = 0;
             loop {
-                tokio::time::sleep(debounce).await;
+                if let Some(changes) = self.whole_within(debounce).await {
+                    return changes;
+                }
                 let later = Seen::look(&self.watched);
                 looks += 1;
                 if later == now {
@@ -120,6 +131,46 @@ impl Watch {
         }
     }
 
+    /// Returns at a notification, if there are any.
+    async fn nudged(&mut self) {
+        if self.watcher.is_none() || self.nudges.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for `debounce`, unless a plugin that has come or changed is known to be whole before: that one need not
+    /// settle, and the rest is looked at again.
+    async fn whole_within(&mut self, debounce: Duration) -> Option<Changes> {
+        let settled = tokio::time::sleep(debounce);
+        tokio::pin!(settled);
+        loop {
+            if self.note_whole() {
+                self.unsettled = true;
+                return Some(Changes { config: false, plugins: true });
+            }
+            tokio::select! {
+                () = &mut settled => return None,
+                () = self.nudged() => {}
+            }
+        }
+    }
+
+    fn note_whole(&mut self) -> bool {
+        // Taken before the disk is looked at: what becomes whole after that is looked at next time.
+        let whole = std::mem::take(&mut *self.whole.lock());
+        let mut told = false;
+        for path in whole {
+            if path.parent() == self.watched.plugins.as_deref()
+                && let Some(mark) = mark(&path)
+                && self.seen.plugins.get(&path) != Some(&mark)
+            {
+                self.seen.plugins.insert(path, mark);
+                told = true;
+            }
+        }
+        told
+    }
+
     /// Asks for notifications from directories that exist and are not notified of yet.
     fn subscribe(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
@@ -133,6 +184,26 @@ impl Watch {
             }
         }
     }
+}
+
+/// Keeps in `whole` what is known of files; whether there is anything to look at.
+fn note(event: &notify::Event, whole: &Mutex<BTreeSet<PathBuf>>) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => {
+            whole.lock().extend(event.paths.iter().filter(|path| is_plugin(path)).cloned());
+        }
+        // Reading a file is no change of it.
+        EventKind::Access(_) => return false,
+        EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => {
+            let mut whole = whole.lock();
+            for path in &event.paths {
+                whole.remove(path);
+            }
+        }
+        _ => {}
+    }
+    true
 }
 
 impl Seen {
@@ -164,13 +235,26 @@ impl Seen {
 fn plugin_files(dir: &Path) -> Vec<(PathBuf, Mark)> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let files = entries.filter_map(Result::ok).map(|entry| entry.path());
-    files.filter(|path| is_plugin(path)).filter_map(|path| mark(&path).map(|mark| (path, mark))).collect()
+    files
+        .filter(|path| is_plugin(path) || is_signature(path))
+        .filter_map(|path| mark(&path).map(|mark| (path, mark)))
+        .collect()
 }
 
 /// Whether a path is that of a plugin: `NAME.wasm`, not hidden.
 pub fn is_plugin(path: &Path) -> bool {
     let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
     !hidden && path.extension().is_some_and(|extension| extension == "wasm")
+}
+
+/// Whether a path is that of a plugin's signature.
+fn is_signature(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "minisig") && is_plugin(&path.with_extension(""))
+}
+
+/// Where the signature of a plugin lies: `NAME.wasm.minisig` beside it.
+pub(crate) fn signature_of(plugin: &Path) -> PathBuf {
+    plugin.with_extension("wasm.minisig")
 }
 
 fn mark(path: &Path) -> Option<Mark> {
@@ -218,6 +302,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_whole_plugin_need_not_settle() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new(Watched { config: None, plugins: Some(dir.path().to_owned()) });
+        let plugins = Changes { config: false, plugins: true };
+        let never = Duration::from_secs(86_400);
+        let told = async |watch: &mut Watch| {
+            tokio::time::timeout(Duration::from_secs(60), watch.changed(never)).await
+        };
+        // Closed by who wrote it, renamed into place, and written over.
+        std::fs::write(dir.path().join("a.wasm"), "a").unwrap();
+        assert_eq!(told(&mut watch).await, Ok(plugins));
+        std::fs::write(dir.path().join("b.part"), "b").unwrap();
+        std::fs::rename(dir.path().join("b.part"), dir.path().join("b.wasm")).unwrap();
+        assert_eq!(told(&mut watch).await, Ok(plugins));
+        std::fs::write(dir.path().join("a.wasm"), "another").unwrap();
+        assert_eq!(told(&mut watch).await, Ok(plugins));
+        // One that is still open is not told of.
+        let mut open = std::fs::File::create(dir.path().join("c.wasm")).unwrap();
+        std::io::Write::write_all(&mut open, b"half").unwrap();
+        let soon = tokio::time::timeout(Duration::from_millis(300), watch.changed(never)).await;
+        assert!(soon.is_err(), "{soon:?}");
+        drop(open);
+        assert_eq!(told(&mut watch).await, Ok(plugins));
+    }
+
+    #[tokio::test]
     async fn what_never_comes_to_rest_holds_up_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("pressroom.toml");
@@ -227,8 +337,9 @@ mod tests {
         std::fs::write(&config, "changed").unwrap();
         let restless = dir.path().join("restless.wasm");
         let write = async {
+            let mut open = std::fs::File::create(&restless).unwrap();
             for byte in 0_u64.. {
-                std::fs::write(&restless, byte.to_string()).unwrap();
+                std::io::Write::write_all(&mut open, byte.to_string().as_bytes()).unwrap();
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };

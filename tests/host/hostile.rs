@@ -1,147 +1,92 @@
-//! Plugins that do their worst in a running host: it answers, says which plugin and why, the publisher beside delivers
-//! everything, and the books close.
+//! Plugins that do their worst in a running host, case by case: `tests/hostile/README.md` tells how to add one.
+//!
+//! Invariant: a case costs a line or two here, and all that must hold for each of them stands in `driver`, once.
 
-use crate::support::{Api, Folder, Process, another_version, events, fixture, guest, until};
-use serde_json::Value;
-use std::time::Duration;
+mod case;
+mod compute;
+mod driver;
+mod escape;
+mod files;
+mod lies;
+mod memory;
+mod sequence;
+mod talk;
 
-const ARCHIVE: &str = "[publishers.archive]\ntype = \"file\"\npath = \"archive.jsonl\"\n";
+use crate::support::say;
+use driver::Group;
+use std::collections::BTreeSet;
 
-/// A way to misbehave, and the words that must be in the reason.
-const HOSTILE: &[(&str, &str)] = &[
-    ("spin", "ran past its compute bound of 200ms"),
-    ("trap", "wasm `unreachable` instruction executed"),
-    ("panic", "it panics on purpose"),
-    ("memory-bomb", "of memory where its limit is 16MiB"),
-    ("stack-overflow", "overflowed its stack"),
-    ("log-flood", "ran past its compute bound of 200ms"),
-];
+const COMPUTE: Group = Group::plain("compute", compute::cases);
+const MEMORY: Group = Group { before: escape::before, ..Group::plain("memory", memory::cases) };
+const TALK: Group = Group { before: talk::before, ..Group::plain("talk", talk::cases) };
+const LIES: Group = Group::plain("lies", lies::cases);
+const SEQUENCE: Group = Group::plain("sequence", sequence::cases);
+const ESCAPE: Group =
+    Group { before: escape::before, after: escape::after, ..Group::plain("escape", escape::cases) };
+const FILES: Group = Group::plain("files", files::cases);
 
-/// A section for the plugin `plugin` under `label` that behaves as `behaviour`.
-fn section(label: &str, plugin: &str, behaviour: &str) -> String {
-    format!(
-        "[publishers.{label}]\ntype = \"wasm\"\nplugin = \"{plugin}\"\nconfig = {{ do = \"{behaviour}\" }}\n\
-         limits = {{ cpu_per_call = \"200ms\", memory = \"16MiB\" }}\nretry = {{ max = \"1s\" }}\n"
-    )
-}
+const GROUPS: &[Group] = &[COMPUTE, MEMORY, TALK, LIES, SEQUENCE, ESCAPE, FILES];
 
-/// Files that are no plugins, and the words that must be in the reason: such that no file's name has them.
-fn not_plugins() -> Vec<(&'static str, Vec<u8>, &'static str)> {
-    let whole = guest("hostile");
-    vec![
-        (
-            "wrong-world",
-            fixture("other-world.wat"),
-            "is of another world: it exports example:hello/greetings@1.2.3, not ",
-        ),
-        ("wrong-type", fixture("wrong-type.wat"), "publish-event-metrics"),
-        ("from-the-future", fixture("future-version.wat"), "is built against pressroom:publisher@9.9.0, "),
-        ("core-module", fixture("core-module.wat"), "is a core WebAssembly module, not a component; "),
-        ("truncated", whole[..whole.len() / 2].to_vec(), "truncated.wasm is truncated or damaged: "),
-        ("not-wasm", b"#!/bin/sh\necho this is no plugin\n".to_vec(), "not-wasm.wasm is not WebAssembly; "),
-        ("empty", Vec::new(), "empty.wasm is empty; "),
-    ]
-}
-
-/// Waits until what is wrong with `label` is said, and fails unless the plugin and the `cause` are named.
-async fn is_blamed(api: &Api, label: &str, plugin: &str, cause: &str) {
-    let status = api.until(label, "failed", |status| !status["last_error"].is_null()).await;
-    let reason = status["last_error"].as_str().unwrap();
-    assert!(reason.contains(plugin) && reason.contains(cause), "{label}: {reason:?} lacks {cause:?}");
-    assert_ne!(status["state"], "running", "{label}");
-    let plugins = api.report("plugins").await;
-    let text = plugins.to_string();
-    assert!(text.contains(plugin), "{plugin} is not in {plugins:#}");
-    assert!(said(&plugins, cause), "{cause:?} is not in {plugins:#}");
-}
-
-/// Whether `words` stand in a text of `report`.
-fn said(report: &Value, words: &str) -> bool {
-    match report {
-        Value::String(text) => text.contains(words),
-        Value::Array(items) => items.iter().any(|item| said(item, words)),
-        Value::Object(fields) => fields.values().any(|field| said(field, words)),
-        _ => false,
+#[test]
+fn there_are_more_than_eighty_of_them_each_with_a_name_of_its_own() {
+    let mut names = BTreeSet::new();
+    let mut list = String::new();
+    for group in GROUPS {
+        let cases = (group.cases)();
+        list += &format!("\n  {} ({}):", group.name, cases.len());
+        for case in cases {
+            assert!(names.insert(case.name), "{}: {} is there twice", group.name, case.name);
+            list += &format!(" {}", case.name);
+        }
     }
+    say(&format!("hostile: {} cases{list}", names.len()));
+    assert!(names.len() >= 80, "{} cases", names.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_misbehaves_harms_nobody() {
-    let plugin = guest("hostile");
-    for (behaviour, cause) in HOSTILE {
-        let folder = Folder::new(&format!("{ARCHIVE}{}", section("bad", "hostile", behaviour)));
-        folder.drop_in("hostile", &plugin);
-        let running = folder.start().await;
-        running.api.post(&events(0..500)).await;
-        is_blamed(&running.api, "bad", "bad", cause).await;
-        running.api.post(&events(500..1_000)).await;
-        let status = running.api.until_delivered("archive", 1_000).await;
-        assert_eq!(status["failed_attempts"], 0);
-        let bad = running.api.publisher("bad").await;
-        assert_eq!(bad["books"]["accepted"], 1_000, "{behaviour}");
-        assert_eq!(bad["books"]["delivered"], 0, "{behaviour}");
-        let closing = running.host.shutdown(Duration::from_secs(3)).await;
-        assert!(closing.balanced(), "{behaviour}: {closing:?}");
-        folder.assert_holds("archive.jsonl", 0..1_000);
-    }
+async fn the_host_ends_in_order_with_them_still_there_and_says_what_was_lost() {
+    driver::ends_with(vec![
+        case::guest("spin").fails("ran past its compute bound"),
+        case::guest("sleep-for-ever").fails("ran past its call timeout"),
+        case::guest("memory-bomb").fails("of memory where its limit is 16MiB"),
+        case::guest("hold").fails("it wants to be mended"),
+        case::guest("sleep-flush").with("ms = 3600000").falters("ran past its call timeout"),
+        case::file("not-wasm", b"no plugin".to_vec()).fails("is not WebAssembly"),
+    ])
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_no_plugin_is_refused_with_its_name_and_the_cause() {
-    let folder = Folder::new(&format!("{ARCHIVE}{}", section("good", "good", "once")));
-    folder.drop_in("good", &guest("hostile"));
-    let running = folder.start().await;
-    for (name, bytes, cause) in not_plugins() {
-        folder.drop_in(name, &bytes);
-        running.api.until(name, "failed", |status| status["state"] == "failed").await;
-        is_blamed(&running.api, name, &format!("{name}.wasm"), cause).await;
-    }
-    running.api.post(&events(0..1_000)).await;
-    running.api.until_delivered("archive", 1_000).await;
-    running.api.until_delivered("good", 1_000).await;
-    for (name, ..) in not_plugins() {
-        std::fs::remove_file(folder.plugin(name)).unwrap();
-        let gone = || async { running.api.publisher(name).await.is_null().then_some(()) };
-        until(&format!("{name} is forgotten"), gone).await;
-    }
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
-    assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
-    folder.assert_holds("archive.jsonl", 0..1_000);
+async fn it_computes_or_waits_for_ever() {
+    driver::run(&COMPUTE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_of_them_at_once_under_the_command() {
-    let plugin = guest("hostile");
-    let folder = Folder::new("");
-    let mut config = ARCHIVE.to_owned();
-    for (behaviour, _) in HOSTILE {
-        config += &section(behaviour, behaviour, behaviour);
-        folder.drop_in(behaviour, &another_version(&plugin, behaviour));
-    }
-    for (name, bytes, _) in not_plugins() {
-        config += &section(name, name, "once");
-        folder.drop_in(name, &bytes);
-    }
-    let (mut process, api) = Process::host(&folder, &format!("{config}[shutdown]\ntimeout = \"2s\"\n")).await;
-    for first in (0..5_000).step_by(500) {
-        api.post(&events(first..first + 500)).await;
-    }
-    for (behaviour, cause) in HOSTILE {
-        is_blamed(&api, behaviour, behaviour, cause).await;
-    }
-    for (name, _, cause) in not_plugins() {
-        is_blamed(&api, name, name, cause).await;
-    }
-    api.until_delivered("archive", 5_000).await;
-    let metrics = api.report("metrics?limit=1").await;
-    assert_eq!(metrics["totals"]["events"]["count"], 5_000, "{metrics:#}");
-    process.terminate();
-    let ended = process.ended().await;
-    // A guest may panic, the host must not.
-    let panics = |line: &&str| line.contains("panicked at") && !line.contains("hostile/src/die.rs");
-    assert_eq!(process.output().lines().find(panics), None);
-    // What the plugins did not take is lost at the end, and that is said.
-    assert_eq!(ended.code(), Some(1), "{}", process.output());
-    assert!(process.output().contains("could not be published"), "{}", process.output());
-    folder.assert_holds("archive.jsonl", 0..5_000);
+async fn it_takes_memory() {
+    driver::run(&MEMORY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_talks_too_much() {
+    driver::run(&TALK).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_lies() {
+    driver::run(&LIES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_does_things_out_of_turn() {
+    driver::run(&SEQUENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_reaches_for_what_it_was_not_granted() {
+    driver::run(&ESCAPE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_no_plugin() {
+    driver::run(&FILES).await;
 }

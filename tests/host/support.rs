@@ -70,9 +70,14 @@ impl Folder {
         self.path(&format!("plugins/{name}.wasm"))
     }
 
+    /// What is in a file; nothing if it is not there.
+    pub fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
     /// Starts a host in this process.
     pub async fn start(&self) -> Running {
-        self.start_with(Host::builder()).await
+        self.start_with(Host::builder().compiler(env!("CARGO_BIN_EXE_pressroom"))).await
     }
 
     /// As [`Folder::start`], with publishers of the test's own.

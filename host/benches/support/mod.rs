@@ -3,6 +3,9 @@
 //! Two ways to do the same are measured in turns, A B A B, so that what else the machine does meets both; of each the
 //! median is told.
 
+#[allow(dead_code, reason = "the benchmark of recording makes its own")]
+pub mod records;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 

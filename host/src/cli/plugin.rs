@@ -5,7 +5,9 @@ mod build;
 mod check;
 mod inspect;
 mod language;
+mod lock;
 mod new;
+mod reset;
 mod sandbox;
 
 use super::Failure;
@@ -30,7 +32,9 @@ enum Command {
     Build(build::Args),
     Check(check::Args),
     Inspect(inspect::Args),
+    Lock(lock::Args),
     New(new::Args),
+    Reset(reset::Args),
 }
 
 pub(super) fn plugin(args: Args) -> Result<(), Failure> {
@@ -39,6 +43,8 @@ pub(super) fn plugin(args: Args) -> Result<(), Failure> {
         Command::Build(args) => build::build(&args),
         Command::Check(args) => check::check(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Lock(args) => lock::lock(&args),
         Command::New(args) => new::new(&args),
+        Command::Reset(args) => reset::reset(args),
     }
 }

@@ -54,7 +54,7 @@ examples/quickstart.toml says more; `pressroom demo` needs no configuration at a
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     exists(&args.config)?;
     let mut signals = Signals::new()?;
-    let host = Host::builder().config_file(&args.config).start().await.map_err(not_started)?;
+    let host = crate::cli::host().config_file(&args.config).start().await.map_err(not_started)?;
     introduce(&host, &args.config);
     loop {
         match signals.next().await {

@@ -84,6 +84,19 @@ pub struct PluginsConfig {
     pub drop_in: bool,
     /// Where compiled plugins are kept; see [`Config::cache_dir`](super::Config::cache_dir).
     pub cache_dir: Option<PathBuf>,
+    /// How much is kept there; what was used longest ago goes first.
+    pub cache_max_bytes: ByteSize,
+    /// Whether a new plugin runs at once on code that is quickly made, until its optimised code is ready.
+    pub baseline: bool,
+    /// How much memory the process may have that compiles a plugin.
+    pub compile_memory: ByteSize,
+    /// How long it may take.
+    #[serde(deserialize_with = "units::duration")]
+    pub compile_timeout: Duration,
+    /// Public keys of minisign's, or files with one: only what one of them signed runs, if there are any.
+    pub trusted_keys: Vec<String>,
+    /// Whether only what `pressroom.lock` says runs; see [`Config::lock_path`](super::Config::lock_path).
+    pub locked: bool,
     /// How long a file must have been left alone before it counts as changed.
     #[serde(deserialize_with = "units::duration")]
     pub debounce: Duration,
@@ -149,7 +162,18 @@ impl Default for ServerConfig {
 
 impl Default for PluginsConfig {
     fn default() -> Self {
-        Self { dir: None, drop_in: true, cache_dir: None, debounce: Duration::from_millis(250) }
+        Self {
+            dir: None,
+            drop_in: true,
+            cache_dir: None,
+            cache_max_bytes: ByteSize::mib(1_024),
+            baseline: true,
+            compile_memory: ByteSize::mib(2_048),
+            compile_timeout: Duration::from_secs(60),
+            trusted_keys: Vec::new(),
+            locked: false,
+            debounce: Duration::from_millis(250),
+        }
     }
 }
 
@@ -223,8 +247,19 @@ impl Section for PluginsConfig {
         for (key, path) in [("dir", &self.dir), ("cache_dir", &self.cache_dir)] {
             check.path(key, path.as_deref());
         }
+        check.positive("cache_max_bytes", self.cache_max_bytes.bytes());
+        check.that(&["compile_memory"], self.compile_memory >= LEAST_COMPILE_MEMORY, || {
+            format!("the compiler needs {LEAST_COMPILE_MEMORY} to begin with")
+        });
+        check.lasting("compile_timeout", self.compile_timeout);
+        check.that(&["trusted_keys"], self.trusted_keys.iter().all(|key| !key.trim().is_empty()), || {
+            "an empty text is no key: write a public key (RW…), or the name of a file with one".to_owned()
+        });
     }
 }
+
+/// What the process that compiles has of addresses before it has read a byte.
+const LEAST_COMPILE_MEMORY: ByteSize = ByteSize::mib(256);
 
 impl Section for DeadLettersConfig {
     fn validate(&self, check: &mut Check<'_>) {

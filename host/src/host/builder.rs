@@ -28,6 +28,11 @@ pub struct HostBuilder {
     file: Option<PathBuf>,
     embedded: BTreeMap<String, Factory>,
     unwatched: bool,
+    #[cfg_attr(
+        not(feature = "wasm"),
+        allow(dead_code, reason = "nothing is compiled where there are no plugins")
+    )]
+    compiler: Option<PathBuf>,
 }
 
 /// Why a host does not start.
@@ -86,6 +91,14 @@ impl HostBuilder {
     /// Whether changes of the configuration's file and of the plugin directory are followed. They are by default.
     pub fn watch(mut self, watch: bool) -> Self {
         self.unwatched = !watch;
+        self
+    }
+
+    /// Has plugins compiled by this binary, in a process of its own within `plugins.compile_memory` and
+    /// `plugins.compile_timeout`: a `pressroom` of this very version. Without it they are compiled in this process, and a
+    /// file that is made to that end can take all of its memory.
+    pub fn compiler(mut self, program: impl Into<PathBuf>) -> Self {
+        self.compiler = Some(program.into());
         self
     }
 
@@ -154,7 +167,7 @@ impl HostBuilder {
             catalog,
             plugin_dir: PluginDir::new(config.plugins_dir()),
             #[cfg(feature = "wasm")]
-            plugin_host: plugin_host(&config, bare)?,
+            plugin_host: plugin_host(&config, self.compiler, bare)?,
             host_metrics,
             found: Mutex::default(),
         };
@@ -232,6 +245,7 @@ impl Host {
 
     #[cfg(feature = "server")]
     fn services(&self) -> crate::server::Services {
+        use futures_util::future::BoxFuture;
         use serde_json::json;
         let weak = Arc::downgrade(&self.0);
         let publishers = {
@@ -245,6 +259,11 @@ impl Host {
                     .map_or(json!([]), |host| json!(host.planner.plugin_reports(&host.publishers())))
             })
         };
+        let registry = self.0.registry.clone();
+        let reset_plugin = Arc::new(move |label: String| -> BoxFuture<'static, _> {
+            let registry = registry.clone();
+            Box::pin(async move { registry.reset(&label).await })
+        });
         let ready = Arc::new(move || match weak.upgrade() {
             Some(host) if *host.stop.borrow() => Err("the host is shutting down".to_owned()),
             Some(_) => Ok(()),
@@ -256,6 +275,7 @@ impl Host {
             reports: self.0.reports.clone(),
             publishers,
             plugins,
+            reset_plugin,
             host_metrics: self.0.planner.host_metrics.clone(),
             ready,
         }
@@ -271,13 +291,28 @@ fn bare_config() -> Config {
 }
 
 #[cfg(feature = "wasm")]
-fn plugin_host(config: &Config, bare: bool) -> Result<crate::wasm::PluginHost, crate::wasm::LoadError> {
+fn plugin_host(
+    config: &Config,
+    compiler: Option<PathBuf>,
+    bare: bool,
+) -> Result<crate::wasm::PluginHost, crate::wasm::LoadError> {
     let mut settings = crate::wasm::HostSettings::default();
-    let dir = config.plugins_dir();
+    let (plugins, dir) = (&config.plugins, config.plugins_dir());
     // A cache beside plugins that nobody has is not made.
-    if !bare && (config.plugins.cache_dir.is_some() || dir.exists()) {
+    if !bare && (plugins.cache_dir.is_some() || dir.exists()) {
         settings.cache_dir = Some(config.cache_dir());
     }
+    settings.cache_max_bytes = plugins.cache_max_bytes.bytes();
+    settings.baseline = plugins.baseline;
+    settings.compiler = compiler;
+    settings.compile_memory = plugins.compile_memory.bytes();
+    settings.compile_timeout = plugins.compile_timeout;
+    let key = |key: &String| match crate::wasm::is_public_key(key) {
+        true => key.clone(),
+        false => config.base_dir.join(key).display().to_string(),
+    };
+    settings.trusted_keys = plugins.trusted_keys.iter().map(key).collect();
+    settings.lock = plugins.locked.then(|| config.lock_path());
     crate::wasm::PluginHost::new(settings)
 }
 

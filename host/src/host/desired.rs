@@ -64,6 +64,9 @@ pub struct PluginReport {
     /// Why it does not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What is being compiled of it now: `tier`, and for how long, `elapsed_ms`.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub compiling: serde_json::Value,
     /// The publishers that run it.
     pub publishers: Vec<PluginPublisher>,
 }
@@ -202,7 +205,15 @@ fn plugin_of(entry: &Entry) -> Option<&str> {
     }
 }
 
-fn missing(dir: &PluginDir, name: &str) -> String {
+/// What tells one signature of a file from the next, where signatures matter: a new one is another try.
+fn signature(found: &Found, config: &Config) -> String {
+    match &found.file.signature {
+        Some(mark) if !config.plugins.trusted_keys.is_empty() => format!(" signed {mark:?}"),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn missing(dir: &PluginDir, name: &str) -> String {
     format!("there is no {}", dir.path_of(name).display())
 }
 
@@ -287,7 +298,9 @@ impl Planner {
                     Some(found) => {
                         found.runners.push(place.to_vec());
                         match &found.file.digest {
-                            Ok(digest) => fingerprint.push_str(&format!(" {digest}")),
+                            Ok(digest) => {
+                                fingerprint.push_str(&format!(" {digest}{}", signature(found, config)))
+                            }
                             Err(reason) => missing = Some(reason.clone()),
                         }
                     }
@@ -300,6 +313,7 @@ impl Planner {
                 // A call is given up after its timeout: a longer one of the plugin's would never be reached.
                 fingerprint.push_str(&format!(" {timeout:?}"));
                 plugin.limits.call_timeout = plugin.limits.call_timeout.min(timeout);
+                plugin.limits.attempt = timeout;
                 self.plugin_host.factory(plugin, self.plugin_dir.path_of(name))
             }
         };
@@ -334,7 +348,7 @@ impl Planner {
                 let factory = self.plugin_factory(&found.file.path);
                 let delivery = DeliveryConfig::default();
                 let plan = self.plan(&label, "wasm", delivery, Vec::new(), factory, config);
-                let fingerprint = format!("dropped in {digest}");
+                let fingerprint = format!("dropped in {digest}{}", signature(found, config));
                 desired.push(Desired {
                     label,
                     fingerprint,
@@ -352,6 +366,16 @@ impl Planner {
     #[cfg(feature = "wasm")]
     fn plugin_factory(&self, file: &Path) -> Factory {
         self.plugin_host.factory(crate::wasm::WasmConfig::default(), file.to_owned())
+    }
+
+    #[cfg(feature = "wasm")]
+    fn compiling(&self, digest: &str) -> serde_json::Value {
+        self.plugin_host.compiling(digest)
+    }
+
+    #[cfg(not(feature = "wasm"))]
+    fn compiling(&self, _: &str) -> serde_json::Value {
+        serde_json::Value::Null
     }
 
     #[cfg(not(feature = "wasm"))]
@@ -394,6 +418,10 @@ impl Planner {
             .into_iter()
             .map(|Found { file, runners, idle }| PluginReport {
                 plugin: file.name,
+                compiling: file
+                    .digest
+                    .as_ref()
+                    .map_or_else(|_| serde_json::Value::Null, |digest| self.compiling(digest)),
                 file: file.path,
                 digest: file.digest.ok(),
                 reason: idle,

@@ -5,7 +5,7 @@
 
 use super::batches::{self, HostBatch, View};
 use super::component::Checked;
-use super::output::Severity;
+use super::output::{Severity, clean};
 use super::state::State;
 use crate::publisher::{Fate, PublishError, Unpublished};
 use crate::record::{EventMetrics, NetworkMetrics};
@@ -226,20 +226,16 @@ fn fate(fate: GuestFate) -> Fate {
     }
 }
 
-/// Keeps the beginning of a text that is too long, and says so.
-pub(super) fn cut(mut text: String) -> String {
-    if text.len() > MAX_REASON {
-        let length = text.len();
-        text.truncate(text.floor_char_boundary(MAX_REASON));
-        text.push_str(&format!("… (cut, was {length} bytes)"));
-        text.shrink_to_fit();
-    }
-    text
+/// A guest's text, fit to be told: what is too long is cut, and what could forge a line of a log is escaped.
+pub(super) fn cut(text: String) -> String {
+    let honest =
+        text.len() <= MAX_REASON && !text.chars().any(|letter| letter.is_control() && letter != '\t');
+    if honest { text } else { clean(&text, MAX_REASON) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{GuestError, GuestFate, GuestUnpublished, RetryAdvice, answer};
+    use super::{GuestError, GuestFate, GuestUnpublished, RetryAdvice, answer, error};
     use crate::publisher::{Fate, PublishError};
     use std::time::Duration;
 
@@ -250,6 +246,10 @@ mod tests {
         assert_eq!(listed.len(), 36);
         let Fate::Reject { reason } = &listed[35].fate else { panic!() };
         assert!(reason.ends_with("… (cut, was 81920 bytes)") && reason.len() < 66 << 10);
+        assert_eq!(
+            error(GuestError::Hold("no\nERROR\u{1b}[2J".to_owned())),
+            PublishError::hold("no\\nERROR\\u{1b}[2J")
+        );
         let advice = RetryAdvice { reason: "busy".to_owned(), after_ms: Some(7) };
         assert_eq!(
             answer(Err(GuestError::Retry(advice)), 1),

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use wasmtime::wasmparser::{Encoding, Parser, Payload};
 
 /// The versions of `pressroom:publisher` whose plugins this host runs.
@@ -103,6 +104,30 @@ pub enum LoadError {
         /// Why not: its own words, or how it failed.
         cause: String,
     },
+    /// It is not signed as it should be.
+    #[error("plugin {} is not let in: {cause}", path.display())]
+    Signature {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its signature.
+        cause: String,
+    },
+    /// It is not what was locked, or may do more.
+    #[error(
+        "plugin {} is not let in, plugins.locked is true and {} says otherwise: {cause}; once you approve of it, lock it \
+         anew with `pressroom plugin lock`", path.display(), lock.display()
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// The lock.
+        lock: PathBuf,
+        /// What differs.
+        cause: String,
+    },
+    /// A key that is to be trusted cannot be read.
+    #[error("{0}")]
+    Keys(String),
     /// The machinery that runs plugins cannot be set up.
     #[error("cannot run plugins on this machine: {0}")]
     Engine(String),
@@ -117,7 +142,7 @@ fn minor(version: &str) -> &str {
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) path: PathBuf,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Arc<Vec<u8>>,
     pub(super) digest: String,
     pub(super) version: &'static str,
     /// Whether it keeps something between calls: the name of its `lifecycle` interface.
@@ -148,7 +173,7 @@ pub(super) fn read(path: &Path, pin: Option<&str>, max_bytes: u64) -> Result<Che
     let version = surface.version().map_err(not_a_plugin)?;
     let lifecycle = surface.exports.iter().any(|name| *name == Checked::lifecycle_name(version));
     surface.check_imports(version).map_err(not_a_plugin)?;
-    Ok(Checked { path: path.to_owned(), bytes, digest, version, lifecycle })
+    Ok(Checked { path: path.to_owned(), bytes: Arc::new(bytes), digest, version, lifecycle })
 }
 
 pub(super) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, LoadError> {

@@ -15,6 +15,8 @@ const LEAST_MEMORY: u64 = 1 << 20;
 /// A core memory of 32 bits has no more.
 const MOST_MEMORY: u64 = 4 << 30;
 const MOST_CONNECTIONS: usize = 1_000;
+/// Each may hold as much as the limit says.
+const MOST_INSTANCES: usize = 64;
 
 /// The section of a publisher with `type = "wasm"`, beside the keys that every publisher has.
 #[derive(Clone, Default, Deserialize)]
@@ -31,6 +33,20 @@ pub struct WasmConfig {
     pub grant: Grant,
     /// How much it may use.
     pub limits: Limits,
+    /// When what it was handed is delivered.
+    pub acknowledge: Acknowledge,
+}
+
+/// When what a plugin was handed is delivered, and forgotten by the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Acknowledge {
+    /// When it has answered ok: what it holds back after that is lost with its instance.
+    #[default]
+    Publish,
+    /// When its `flush` has returned ok after that: what it holds back comes again if its instance is lost.
+    Flush,
 }
 
 /// What of the host a plugin may reach; nothing by default.
@@ -158,6 +174,13 @@ pub struct Limits {
     pub body: ByteSize,
     /// Log lines a second, in the long run; ten times as many at once.
     pub log_rate: u32,
+    /// How many instances share the work, at the same time.
+    pub instances: usize,
+    /// So many instances that die in a row without having done anything are quarantined.
+    pub strikes: u32,
+    /// How long a publisher's call may take, which may be many of the plugin's: the section's `timeout`.
+    #[serde(skip)]
+    pub(crate) attempt: Duration,
 }
 
 impl Default for Limits {
@@ -169,6 +192,9 @@ impl Default for Limits {
             connections: 16,
             body: ByteSize::mib(16),
             log_rate: 100,
+            instances: 1,
+            strikes: 5,
+            attempt: Duration::from_secs(30),
         }
     }
 }
@@ -204,6 +230,17 @@ impl WasmConfig {
         if self.limits.log_rate == 0 {
             problem("limits.log_rate", "must be at least one line a second".to_owned());
         }
+        if !(1..=MOST_INSTANCES).contains(&self.limits.instances) {
+            problem("limits.instances", format!("must be from 1 to {MOST_INSTANCES}"));
+        } else if self.limits.instances > 1 && self.acknowledge == Acknowledge::Flush {
+            problem(
+                "limits.instances",
+                "must be 1 with acknowledge = \"flush\": one instance is flushed at a time".to_owned(),
+            );
+        }
+        if self.limits.strikes == 0 {
+            problem("limits.strikes", "must be at least 1".to_owned());
+        }
         for (at, dir) in self.grant.dirs.iter().enumerate() {
             if dir.guest.is_empty() {
                 problem(
@@ -231,6 +268,7 @@ impl fmt::Debug for WasmConfig {
             .field("config", &self.config.keys().collect::<Vec<_>>())
             .field("grant", &self.grant)
             .field("limits", &self.limits)
+            .field("acknowledge", &self.acknowledge)
             .finish()
     }
 }

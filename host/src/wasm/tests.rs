@@ -6,6 +6,8 @@ mod http;
 mod inject;
 mod server;
 mod sockets;
+mod supervision;
+mod tiers;
 
 use super::{HostSettings, LoadError, PluginHost, WasmConfig};
 use crate::publisher::{Context, Factory, PublishError, PublishResult, Publisher};
@@ -14,10 +16,11 @@ use serde_json::Value;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// One for all tests: each file is compiled once.
+/// One for all tests: each file is compiled once, and its instances are not replaced by better ones meanwhile.
 static HOST: LazyLock<(PluginHost, tempfile::TempDir)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
-    let settings = HostSettings { cache_dir: Some(dir.path().join("cache")), ..HostSettings::default() };
+    let cache_dir = Some(dir.path().join("cache"));
+    let settings = HostSettings { cache_dir, baseline: false, ..HostSettings::default() };
     (PluginHost::new(settings).unwrap(), dir)
 });
 
@@ -71,7 +74,7 @@ impl Subject {
     /// A call must fail for `cause`, in words that name the plugin, and leave nothing behind.
     async fn fails(&mut self, cause: &str) {
         let error = self.publish_when_due().await.unwrap_err();
-        let PublishError::Retry { reason, after: Some(_) } = &error else { panic!("{error:?}") };
+        let PublishError::Retry { reason, .. } = &error else { panic!("{error:?}") };
         assert!(reason.starts_with("plugin subject: ") && reason.contains(cause), "{reason}");
         assert!(reason.len() < 8 << 10, "a reason of {} bytes", reason.len());
         assert_eq!(self.count("memory_bytes"), 0, "its memory is back");
@@ -215,8 +218,8 @@ async fn the_cache_is_used_by_another_host() {
     let dir = tempfile::tempdir().unwrap();
     let mut cached = Vec::new();
     for _ in 0..2 {
-        let settings =
-            HostSettings { cache_dir: Some(dir.path().join("deep/cache")), ..HostSettings::default() };
+        let cache_dir = Some(dir.path().join("deep/cache"));
+        let settings = HostSettings { cache_dir, baseline: false, ..HostSettings::default() };
         let host = PluginHost::new(settings).unwrap();
         let build = host.factory(WasmConfig::default(), guests::plugin("rollup"));
         let plugin = build(Context::detached("rollup", "")).await.unwrap();

@@ -108,16 +108,16 @@ impl Api {
 
     /// The status of one publisher, whose books must close; `null` if there is none of that label.
     pub async fn publisher(&self, label: &str) -> Value {
+        let found = self.publishers().await.into_iter().find(|status| status["label"] == label);
+        found.unwrap_or(Value::Null)
+    }
+
+    /// The status of every publisher, whose books must close.
+    pub async fn publishers(&self) -> Vec<Value> {
         // Looked at again and again, on a machine that has other things to do, too: without a deadline.
-        let all = self.answer("publishers").await;
-        let mut found = Value::Null;
-        for status in all.as_array().unwrap() {
-            assert_balanced(status);
-            if status["label"] == label {
-                found = status.clone();
-            }
-        }
-        found
+        let Value::Array(all) = self.answer("publishers").await else { panic!("a list") };
+        all.iter().for_each(assert_balanced);
+        all
     }
 
     /// Waits until a publisher is as `wanted`, and gives its status.

@@ -52,7 +52,9 @@ impl Process {
     /// Starts the host's binary in `folder` with `arguments`.
     pub fn pressroom(folder: &Folder, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pressroom"));
-        Self::start(command.args(arguments).current_dir(folder.path("")).env_remove("RUST_LOG"))
+        command.args(arguments).current_dir(folder.path("")).env_remove("RUST_LOG");
+        // One that may be granted to a plugin.
+        Self::start(command.env("PRESSROOM_HOSTILE", "granted"))
     }
 
     /// Starts `pressroom run` with the configuration of `folder`, on a free port, and waits until it is ready.
@@ -111,8 +113,17 @@ impl Process {
 
     /// The most memory that it has had at any time, in bytes.
     pub fn most_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that it has now, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 

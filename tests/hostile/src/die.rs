@@ -51,6 +51,11 @@ pub fn panic() -> ! {
     panic!("it panics on purpose")
 }
 
+#[allow(clippy::panic, reason = "it is what this is for")]
+pub fn panic_with(words: &str) -> ! {
+    panic!("{words}")
+}
+
 pub fn exit(code: i32) -> ! {
     std::process::exit(code)
 }

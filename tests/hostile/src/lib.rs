@@ -9,9 +9,12 @@
 //! | `retry-first` | retries the first `n` calls, then counts | `n` (1), `after_ms` |
 //! | `retry-all`, `reject-all`, `hold` | answers so to every batch | `after_ms` |
 //! | `reject-poison` | rejects alone, as a batch, whatever holds an event named `poison` | |
-//! | `trap-poison` | traps on a batch that holds an event named `poison` | |
+//! | `trap-poison`, `spin-poison` | traps, computes for ever on a batch that holds an event named `poison` | |
 //! | `spin`, `spin-start`, `spin-flush` | computes for ever | |
 //! | `spin-encode`, `spin-log`, `spin-config` | calls the host for ever | `format` |
+//! | `spin-…`, `sleep-…`, `wait-…` and others of [`spin`] | computes, calls the host or waits in one more way | |
+//! | what is in [`leak`] | makes the host hold things: handles, lines, texts | `n`, `bytes` |
+//! | what is in [`paths`] | leaves a granted directory, or writes where it may only read | `dir` (`/in`), `path` |
 //! | `trap`, `panic`, `exit`, `stderr` | dies: an `unreachable`, a panic, an exit, a panic after a line on stderr | `code` (1) |
 //! | `trap-start`, `trap-flush`, `trap-nth` | dies in `start`, in `flush`, in every `n`-th call of an instance | `n` (3) |
 //! | `memory-bomb`, `stack-overflow` | eats all there is | |
@@ -20,7 +23,11 @@
 //! | `lie-rows` | leaves out rows that are out of range, and one row twice | |
 //! | `many-rows` | leaves out `n` rows | `n` (1,000,000) |
 //! | `giant-error` | an error of `bytes` | `bytes` (32 MiB) |
+//! | `forged-…` | an error, a panic, that would write a line of the host's log | |
+//! | `secret-in-…` | says a setting that the configuration keeps secret | `secret` |
 //! | `start-error`, `flush-error` | refuses to start; never flushes | `reason` |
+//! | `nap` | waits `n` times, computing next to nothing between | `n` (3), `ms` (1,000) |
+//! | `flush-poison` | dies in `flush` after a batch that held an event named `poison` | |
 //! | `sleep`, `sleep-start`, `sleep-flush` | waits on the host's clock, computing nothing | `ms` (1,000) |
 //! | `open-file` | opens and reads `path` | `path` (`/etc/passwd`) |
 //! | `write-file` | writes `path` | `path` (`/out/hostile`) |
@@ -37,6 +44,9 @@ mod ask;
 mod count;
 mod die;
 mod http;
+mod leak;
+mod paths;
+mod spin;
 
 use pressroom_plugin::{
     EventBatch, NetworkBatch, PublishError, PublishResult, Publisher, Unpublished, config, info,
@@ -70,6 +80,7 @@ struct Hostile {
     calls: usize,
     seen: count::Seen,
     kept: Vec<Vec<u8>>,
+    poisoned: bool,
 }
 
 impl Hostile {
@@ -80,9 +91,11 @@ impl Hostile {
             "spin-start" => die::spin(),
             "trap-start" => die::trap(),
             "sleep-start" => sleep()?,
+            "exit-start" => die::exit(0),
+            "secret-in-refusal" => return Err(secret()),
             _ => {}
         }
-        Ok(Self { behaviour, calls: 0, seen: count::Seen::default(), kept: Vec::new() })
+        Ok(Self { behaviour, calls: 0, seen: count::Seen::default(), kept: Vec::new(), poisoned: false })
     }
 
     fn publish(&mut self, batch: &Batch<'_, '_>) -> PublishResult {
@@ -98,6 +111,7 @@ impl Hostile {
             "hold" => return Err(PublishError::hold("it wants to be mended")),
             "reject-poison" if batch.holds_poison() => return Err(PublishError::reject("poison")),
             "trap-poison" if batch.holds_poison() => die::trap(),
+            "spin-poison" if batch.holds_poison() => die::spin(),
             "spin" => die::spin(),
             "spin-encode" => die::spin_encode(batch),
             "spin-config" => die::spin_config(),
@@ -120,7 +134,20 @@ impl Hostile {
                 let rows = 0..number("n", 1_000_000)?;
                 return Ok(rows.map(|row| Unpublished::reject(row, "")).collect());
             }
+            "forged-error" => return Err(PublishError::retry(FORGED)),
+            "forged-panic" => die::panic_with(FORGED),
+            "secret-in-log" => info!("{}", secret()),
+            "secret-in-error" => return Err(PublishError::hold(secret())),
+            "secret-in-reject" => return Err(PublishError::reject(secret())),
+            "secret-in-row" => return Ok(vec![Unpublished::reject(0, secret())]),
+            "secret-in-panic" => die::panic_with(&secret()),
             "giant-error" => return Err(PublishError::retry("x".repeat(number("bytes", 32 << 20)?))),
+            "nap" => {
+                for _ in 0..number("n", 3)? {
+                    sleep().map_err(PublishError::hold)?;
+                }
+            }
+            "flush-poison" => self.poisoned |= batch.holds_poison(),
             "sleep" => sleep().map_err(PublishError::hold)?,
             "open-file" => ask::open_file(&text("path", "/etc/passwd")),
             "write-file" => ask::write_file(&text("path", "/out/hostile")),
@@ -129,7 +156,11 @@ impl Hostile {
             "read-env" => ask::environment(),
             "sockets" => ask::sockets(&text("address", "127.0.0.1:9")),
             other if other.starts_with("http") => http::publish(other, batch)?,
-            _ => {}
+            other => {
+                spin::act(other, batch);
+                leak::act(other, batch)?;
+                paths::act(other);
+            }
         }
         self.seen.rows(batch);
         Ok(Vec::new())
@@ -163,12 +194,20 @@ impl Publisher for Hostile {
             "flush-error" => return Err(PublishError::retry(text("reason", "it never flushes"))),
             "spin-flush" => die::spin(),
             "trap-flush" => die::trap(),
+            "flush-poison" if self.poisoned => die::trap(),
             "sleep-flush" => sleep().map_err(PublishError::hold)?,
             _ => {}
         }
         info!("{}", self.seen);
         Ok(())
     }
+}
+
+/// What would be a line of the host's log, where it got there as it is.
+const FORGED: &str = "not now\nERROR forged: all is lost\u{1b}[2J";
+
+fn secret() -> String {
+    format!("my secret is {}", text("secret", "not told"))
 }
 
 pub(crate) fn text(key: &str, default: &str) -> String {

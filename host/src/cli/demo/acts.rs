@@ -40,7 +40,7 @@ impl Stage {
         let sources: Arc<[Source]> = files::gather(dir, own).with_context(|| what.clone())?.into();
         std::fs::create_dir_all(own.join("plugins"))?;
         let config = Config::parse(&config(free_port()), own, "demo.toml")?;
-        let host = Host::builder().config(config).start().await?;
+        let host = crate::cli::host().config(config).start().await?;
         if let Some(address) = host.server_addr() {
             story.say(&format!("a host runs; its HTTP is http://{address}/"));
         }

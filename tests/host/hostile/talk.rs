@@ -1,0 +1,46 @@
+//! It talks too much, or so that others might mistake its words for the host's.
+
+use super::case::{Case, guest};
+use crate::support::Folder;
+
+const SPUN: &str = "ran past its compute bound of 150ms";
+const ROOMY: &str = "cpu_per_call = \"5s\", call_timeout = \"30s\", memory = \"128MiB\"";
+
+/// What must not be seen of the host comes from a file.
+pub fn before(folder: &Folder) {
+    std::fs::write(folder.path("secret.txt"), super::driver::SECRET).unwrap();
+}
+
+pub fn cases() -> Vec<Case> {
+    let secret = format!("secret = \"${{file:{}}}\"", "secret.txt");
+    vec![
+        guest("log-flood").fails(SPUN),
+        guest("stdout-flood").fails(SPUN),
+        guest("stderr-flood").fails(SPUN),
+        guest("spin-stdout").fails(SPUN),
+        guest("endless-line").limits(ROOMY).delivers(&[]),
+        guest("long-line")
+            .config("do = \"huge-log\", bytes = 4194304")
+            .limits(ROOMY)
+            .delivers(&["info: xxxx"]),
+        guest("long-error")
+            .config("do = \"giant-error\", bytes = 1000000")
+            .limits(ROOMY)
+            .fails("… (cut, was 1000000 bytes)"),
+        guest("control-characters").delivers(&["\\u{1b}[2J\\u{7}\\r\\nERROR forged: "]),
+        guest("forged-error").fails("forged"),
+        guest("forged-refusal")
+            .config("do = \"start-error\", reason = \"no\\nERROR forged: all is lost\"")
+            .fails("forged"),
+        guest("forged-flush")
+            .config("do = \"flush-error\", reason = \"no\\nERROR forged: all is lost\"")
+            .falters("forged"),
+        guest("forged-panic").fails("forged"),
+        guest("secret-in-log").with(&secret).delivers(&["my secret is "]),
+        guest("secret-in-error").with(&secret).fails("my secret is "),
+        guest("secret-in-reject").with(&secret).sets_aside("my secret is "),
+        guest("secret-in-row").with(&secret).sets_aside("my secret is "),
+        guest("secret-in-panic").with(&secret).fails("my secret is "),
+        guest("secret-in-refusal").with(&secret).fails("my secret is "),
+    ]
+}
