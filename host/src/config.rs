@@ -194,6 +194,11 @@ impl Config {
         self.base_dir.join(self.dead_letters.path.as_deref().unwrap_or(Path::new("dead-letters.jsonl")))
     }
 
+    /// Where the lock of plugins lies: `pressroom.lock` beside the configuration.
+    pub fn lock_path(&self) -> PathBuf {
+        self.base_dir.join("pressroom.lock")
+    }
+
     /// Everything that came through `${…}`: what must not be seen in logs, reports and errors.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
@@ -224,6 +229,8 @@ impl Config {
             ("plugins.cache_max_bytes", self.plugins.cache_max_bytes != new.plugins.cache_max_bytes),
             ("plugins.baseline", self.plugins.baseline != new.plugins.baseline),
             ("plugins.compile_memory", self.plugins.compile_memory != new.plugins.compile_memory),
+            ("plugins.trusted_keys", self.plugins.trusted_keys != new.plugins.trusted_keys),
+            ("plugins.locked", self.plugins.locked != new.plugins.locked),
             ("plugins.compile_timeout", self.plugins.compile_timeout != new.plugins.compile_timeout),
             ("dead_letters.path", self.dead_letters_path() != new.dead_letters_path()),
         ]

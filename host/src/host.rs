@@ -20,6 +20,8 @@ mod builder;
 mod catalog;
 mod composite;
 mod desired;
+#[cfg(feature = "wasm")]
+mod lock;
 mod plugins;
 mod vitals;
 
@@ -27,6 +29,9 @@ mod vitals;
 mod tests;
 
 pub use builder::{HostBuilder, StartError};
+#[cfg(feature = "wasm")]
+pub use lock::{LockError, lock};
+
 pub use desired::{Checked, CheckedComposite, CheckedPlugin, CheckedPublisher, PluginReport, check};
 
 use crate::collector::Collector;

@@ -8,7 +8,7 @@
 //! stack, handles, log lines and results are bounded; it reaches nothing that its section does not grant; and after
 //! anything but an orderly answer its instance is discarded. Nothing outside of this room knows `wasmtime`.
 //!
-//! The way of a file: `component` (what is it?) → `programs` (compiled before? else `compile`, and better code later) →
+//! The way of a file: `component` (what is it?) → `gate` (signed, locked?) → `programs` (compiled before? else `compile`, and better code later) →
 //! `bindings` (does it fit?) → `instance` (one that lives) → `supervisor` (one that is replaced when it fails).
 
 mod batches;
@@ -17,9 +17,11 @@ mod cache;
 mod compile;
 mod component;
 mod engine;
+mod gate;
 mod grants;
 mod instance;
 mod limits;
+mod lock;
 mod output;
 mod probe;
 mod programs;
@@ -33,6 +35,8 @@ pub(crate) mod tests;
 pub use cache::digest;
 pub use compile::compile_for_host;
 pub use component::LoadError;
+pub use gate::is_public_key;
+pub use lock::{Lock, Locked};
 pub use probe::{Description, Want, describe};
 pub use settings::{DirGrant, Grant, Limits, WasmConfig};
 
@@ -41,6 +45,7 @@ use crate::publisher::{Context, Factory, Publisher};
 use cache::Cache;
 use compile::Compiler;
 use engine::{Machine, Tier};
+use gate::Gate;
 use grants::Granted;
 use instance::{Failure, Setup};
 use limits::MemoryGauge;
@@ -74,6 +79,11 @@ pub struct HostSettings {
     /// Whether a plugin that is new runs at once on code that is quickly made, until its optimised code is ready. Only on
     /// x86-64; elsewhere it waits.
     pub baseline: bool,
+    /// Public keys of minisign's, or absolute paths of files with one. Where there are any, only what one of them signed
+    /// runs: `NAME.wasm.minisig` lies beside the plugin.
+    pub trusted_keys: Vec<String>,
+    /// The lock that is in force, if one is: only what it says runs.
+    pub lock: Option<PathBuf>,
 }
 
 impl Default for HostSettings {
@@ -86,6 +96,8 @@ impl Default for HostSettings {
             compile_memory: 2 << 30,
             compile_timeout: Duration::from_secs(60),
             baseline: true,
+            trusted_keys: Vec::new(),
+            lock: None,
         }
     }
 }
@@ -97,6 +109,7 @@ pub struct PluginHost(Arc<Inner>);
 
 struct Inner {
     programs: Arc<Programs>,
+    gate: Gate,
     max_file_bytes: u64,
 }
 
@@ -114,8 +127,9 @@ impl PluginHost {
     ///
     /// # Errors
     ///
-    /// The machine cannot run WebAssembly.
+    /// The machine cannot run WebAssembly, or a trusted key cannot be read.
     pub fn new(settings: HostSettings) -> Result<Self, LoadError> {
+        let gate = Gate::new(&settings.trusted_keys, settings.lock).map_err(LoadError::Keys)?;
         let failed = |cause: String| LoadError::Engine(cause);
         let machine = |tier| Machine::new(tier).map_err(|cause| failed(format!("{cause:#}")));
         let baseline = (settings.baseline && Tier::Baseline.is_here()).then(|| machine(Tier::Baseline));
@@ -137,6 +151,7 @@ impl PluginHost {
         };
         Ok(Self(Arc::new(Inner {
             programs: Arc::new(Programs::new(baseline, optimised, cache, compiler)),
+            gate,
             max_file_bytes: settings.max_file_bytes,
         })))
     }
@@ -162,14 +177,23 @@ impl PluginHost {
     async fn load(&self, config: WasmConfig, file: PathBuf, context: Context) -> Result<Plugin, LoadError> {
         let host = self.clone();
         let (path, pin) = (file.clone(), config.sha256.clone());
-        let checked =
-            blocking(&file, move || component::read(&path, pin.as_deref(), host.0.max_file_bytes)).await?;
+        let (label, grant) = (context.label.clone(), config.grant.clone());
+        let read = move || {
+            let checked = component::read(&path, pin.as_deref(), host.0.max_file_bytes)?;
+            host.0.gate.admit(&checked, &label, &grant)?;
+            Ok(checked)
+        };
+        let checked = blocking(&file, read).await?;
         let (version, digest, bytes) = (checked.version, checked.digest.clone(), checked.bytes.len());
         let program = self.0.programs.obtain(checked).await?;
         let origin = Origin { file: file.clone(), digest, version, bytes, program: program.clone() };
-        let setup =
-            setup(config, context, origin).map_err(|cause| LoadError::Grant { path: file.clone(), cause })?;
-        let setup = Arc::new(setup);
+        let setup = match setup(config, context, origin) {
+            Ok(setup) => Arc::new(setup),
+            Err(cause) => {
+                self.0.programs.keep(program);
+                return Err(LoadError::Grant { path: file, cause });
+            }
+        };
         match Plugin::start(setup.clone()).await {
             Ok(plugin) => {
                 self.0.programs.optimise(&program, &file, self.0.max_file_bytes);

@@ -235,13 +235,26 @@ impl Seen {
 fn plugin_files(dir: &Path) -> Vec<(PathBuf, Mark)> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let files = entries.filter_map(Result::ok).map(|entry| entry.path());
-    files.filter(|path| is_plugin(path)).filter_map(|path| mark(&path).map(|mark| (path, mark))).collect()
+    files
+        .filter(|path| is_plugin(path) || is_signature(path))
+        .filter_map(|path| mark(&path).map(|mark| (path, mark)))
+        .collect()
 }
 
 /// Whether a path is that of a plugin: `NAME.wasm`, not hidden.
 pub fn is_plugin(path: &Path) -> bool {
     let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
     !hidden && path.extension().is_some_and(|extension| extension == "wasm")
+}
+
+/// Whether a path is that of a plugin's signature.
+fn is_signature(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "minisig") && is_plugin(&path.with_extension(""))
+}
+
+/// Where the signature of a plugin lies: `NAME.wasm.minisig` beside it.
+pub(crate) fn signature_of(plugin: &Path) -> PathBuf {
+    plugin.with_extension("wasm.minisig")
 }
 
 fn mark(path: &Path) -> Option<Mark> {

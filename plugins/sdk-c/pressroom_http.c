@@ -174,20 +174,32 @@ answer_t pressroom_http_post(const char *url, const char *content_type, const ui
     return answer;
 }
 
+// The host takes nothing but UTF-8, and a server may have sent anything, or the end of a letter may be cut off.
+static void make_utf8(char *text) {
+    for (uint8_t *at = (uint8_t *)text; *at;) {
+        size_t follow = *at < 0x80 ? 0 : *at >= 0xc2 && *at < 0xe0 ? 1 : *at >= 0xe1 && *at < 0xf0 && *at != 0xed ? 2 : 4;
+        size_t have = 0;
+        while (have < follow && (at[1 + have] & 0xc0) == 0x80) {
+            have++;
+        }
+        if (have < follow || follow == 4) {
+            *at = '?'; // no letter, or one that hardly any text has
+            follow = 0;
+        }
+        at += 1 + follow;
+    }
+}
+
 bool pressroom_http_accepted(const answer_t *answer, exports_pressroom_publisher_publisher_publish_error_t *err) {
     int status = answer->status;
     if (status >= 200 && status < 300) {
         return true;
     }
-    // The bindings free what they hand over, and the host reads it as UTF-8: a text that was cut off may end within a letter.
     char text[320];
     snprintf(text, sizeof text, status ? "the server answered %d: %s" : "%.0d%s", status, answer->text);
-    size_t length = strlen(text);
-    while (length > 0 && (text[length - 1] & 0x80)) {
-        length--;
-    }
+    make_utf8(text);
     pressroom_string_t why;
-    pressroom_string_dup_n(&why, text, length);
+    pressroom_string_dup(&why, text); // the bindings free what they hand over
     if (answer->denied || status == 401 || status == 403 || status == 404) {
         err->tag = EXPORTS_PRESSROOM_PUBLISHER_PUBLISHER_PUBLISH_ERROR_HOLD;
         err->val.hold = why;

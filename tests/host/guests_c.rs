@@ -9,7 +9,7 @@ async fn minimal_counts_what_was_posted() {
     let Some(file) = c_guest("plugins/minimal") else { return };
     let folder = Folder::new("");
     folder.drop_in("minimal", &std::fs::read(file).unwrap());
-    let section = "[publishers.minimal]\ntype = \"wasm\"\nflush_interval = \"100ms\"\nconfig = { prefix = \"so far\" }\n";
+    let section = "[publishers.minimal]\ntype = \"wasm\"\nplugin = \"minimal\"\nflush_interval = \"100ms\"\nconfig = { prefix = \"so far\" }\n";
     let (mut process, api) = Process::host(&folder, section).await;
     api.until_running("minimal").await;
     let mut failed = event(1_000);
@@ -33,8 +33,9 @@ async fn minimal_counts_what_was_posted() {
 async fn a_setting_that_does_not_fit_refuses_it_with_its_own_words() {
     let Some(file) = c_guest("plugins/minimal") else { return };
     let long = "x".repeat(64);
-    let folder =
-        Folder::new(&format!("[publishers.minimal]\ntype = \"wasm\"\nconfig = {{ prefix = \"{long}\" }}\n"));
+    let folder = Folder::new(&format!(
+        "[publishers.minimal]\ntype = \"wasm\"\nplugin = \"minimal\"\nconfig = {{ prefix = \"{long}\" }}\n"
+    ));
     folder.drop_in("minimal", &std::fs::read(file).unwrap());
     let running = folder.start().await;
     let refused = running.api.until("minimal", "is refused", |status| status["state"] == "failed").await;

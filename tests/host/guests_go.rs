@@ -139,7 +139,7 @@ fn batch() -> EventBatch {
         event.attributes.insert("object.key", format!("photos/2026/11/{number}.jpg"));
         event
     };
-    (0..1_024).map(event).collect::<Vec<_>>().into()
+    EventBatch::detached((0..1_024).map(event).collect())
 }
 
 async fn tortured(section: &str, batches: u32) {

@@ -34,7 +34,7 @@ async fn slack_is_told_of_every_failure_once_and_of_nothing_else() {
          flush_interval = \"100ms\"\nconfig = {{ url = \"{url}\", channel = \"#ops\" }}\n\
          [publishers.alerts.grant]\nhttp = [\"POST {url}\"]\n"
     ));
-    folder.drop_in("slack-alerts", &guest("slack-alerts"));
+    folder.drop_in("slack-alerts", &guest("slack_alerts"));
     let running = folder.start().await;
     let api = &running.api;
     let names = ["resize", "store"];
@@ -66,7 +66,7 @@ async fn without_a_grant_slack_is_not_asked_and_the_operator_is_told() {
          config = {{ url = \"{}/services/T0\" }}\n",
         slack.url()
     ));
-    folder.drop_in("slack-alerts", &guest("slack-alerts"));
+    folder.drop_in("slack-alerts", &guest("slack_alerts"));
     let running = folder.start().await;
     running.api.post(&Value::from(vec![failed(1, "resize")])).await;
     let denied =
@@ -80,7 +80,7 @@ async fn victoria_has_every_point_that_influx_wrote_through_an_outage() {
     let Some(mut victoria) = Metrics::victoria().await else { return };
     let url = format!("{}/write", victoria.promql.api().url());
     let folder = Folder::new(&format!(
-        "[publishers.influx]\ntype = \"wasm\"\nconfig = {{ url = \"{url}?db=pressroom\" }}\nretry = {{ max = \"200ms\" }}\n\
+        "[publishers.influx]\ntype = \"wasm\"\nplugin = \"influx\"\nconfig = {{ url = \"{url}?db=pressroom\" }}\nretry = {{ max = \"200ms\" }}\n\
          grant = {{ http = [\"POST {url}\"] }}\n"
     ));
     folder.drop_in("influx", &guest("influx"));

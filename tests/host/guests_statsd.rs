@@ -7,7 +7,9 @@ use std::time::Duration;
 
 fn section(server: &UdpSocket, more: &str) -> String {
     let address = server.local_addr().unwrap();
-    format!("[publishers.statsd]\ntype = \"wasm\"\nconfig = {{ server = \"{address}\" }}\n{more}")
+    format!(
+        "[publishers.statsd]\ntype = \"wasm\"\nplugin = \"statsd\"\nconfig = {{ server = \"{address}\" }}\n{more}"
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,9 @@
 
 mod support;
 
+mod authors;
 mod cli;
+mod compile;
 mod dashboards;
 mod demo;
 mod elasticsearch;
@@ -24,6 +26,8 @@ mod overflow;
 mod plugins;
 mod prometheus;
 mod reload;
+mod reloads;
 mod remote_write;
 mod servers;
 mod shutdown;
+mod trust;

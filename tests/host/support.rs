@@ -1,6 +1,7 @@
 //! What the tests have in common: a folder with a configuration, a host in it, and someone who talks to it.
 
 mod api;
+pub mod authors;
 mod builds;
 mod guests;
 mod process;
@@ -8,10 +9,10 @@ mod receiver;
 pub mod servers;
 
 pub use api::{Api, event, events, id};
-pub use builds::{c_guest, go_guest};
+pub use builds::{c_guest, go_guest, has_c, has_go};
 pub use guests::{another_version, fixture, guest};
 pub use process::{Process, free_port, lasting_port, path_of, python};
-pub use receiver::{Received, Receiver};
+pub use receiver::Receiver;
 
 use pressroom::host::{Host, HostBuilder};
 use std::collections::BTreeMap;
@@ -76,7 +77,7 @@ impl Folder {
 
     /// Starts a host in this process.
     pub async fn start(&self) -> Running {
-        self.start_with(Host::builder()).await
+        self.start_with(Host::builder().compiler(env!("CARGO_BIN_EXE_pressroom"))).await
     }
 
     /// As [`Folder::start`], with publishers of the test's own.

@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod inspect;
 mod language;
+mod lock;
 mod new;
 mod sandbox;
 
@@ -30,6 +31,7 @@ enum Command {
     Build(build::Args),
     Check(check::Args),
     Inspect(inspect::Args),
+    Lock(lock::Args),
     New(new::Args),
 }
 
@@ -39,6 +41,7 @@ pub(super) fn plugin(args: Args) -> Result<(), Failure> {
         Command::Build(args) => build::build(&args),
         Command::Check(args) => check::check(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Lock(args) => lock::lock(&args),
         Command::New(args) => new::new(&args),
     }
 }

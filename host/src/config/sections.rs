@@ -93,6 +93,10 @@ pub struct PluginsConfig {
     /// How long it may take.
     #[serde(deserialize_with = "units::duration")]
     pub compile_timeout: Duration,
+    /// Public keys of minisign's, or files with one: only what one of them signed runs, if there are any.
+    pub trusted_keys: Vec<String>,
+    /// Whether only what `pressroom.lock` says runs; see [`Config::lock_path`](super::Config::lock_path).
+    pub locked: bool,
     /// How long a file must have been left alone before it counts as changed.
     #[serde(deserialize_with = "units::duration")]
     pub debounce: Duration,
@@ -166,6 +170,8 @@ impl Default for PluginsConfig {
             baseline: true,
             compile_memory: ByteSize::mib(2_048),
             compile_timeout: Duration::from_secs(60),
+            trusted_keys: Vec::new(),
+            locked: false,
             debounce: Duration::from_millis(250),
         }
     }
@@ -246,6 +252,9 @@ impl Section for PluginsConfig {
             format!("the compiler needs {LEAST_COMPILE_MEMORY} to begin with")
         });
         check.lasting("compile_timeout", self.compile_timeout);
+        check.that(&["trusted_keys"], self.trusted_keys.iter().all(|key| !key.trim().is_empty()), || {
+            "an empty text is no key: write a public key (RW…), or the name of a file with one".to_owned()
+        });
     }
 }
 

@@ -300,6 +300,12 @@ fn plugin_host(
     settings.compiler = compiler;
     settings.compile_memory = plugins.compile_memory.bytes();
     settings.compile_timeout = plugins.compile_timeout;
+    let key = |key: &String| match crate::wasm::is_public_key(key) {
+        true => key.clone(),
+        false => config.base_dir.join(key).display().to_string(),
+    };
+    settings.trusted_keys = plugins.trusted_keys.iter().map(key).collect();
+    settings.lock = plugins.locked.then(|| config.lock_path());
     crate::wasm::PluginHost::new(settings)
 }
 

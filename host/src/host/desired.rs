@@ -205,7 +205,15 @@ fn plugin_of(entry: &Entry) -> Option<&str> {
     }
 }
 
-fn missing(dir: &PluginDir, name: &str) -> String {
+/// What tells one signature of a file from the next, where signatures matter: a new one is another try.
+fn signature(found: &Found, config: &Config) -> String {
+    match &found.file.signature {
+        Some(mark) if !config.plugins.trusted_keys.is_empty() => format!(" signed {mark:?}"),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn missing(dir: &PluginDir, name: &str) -> String {
     format!("there is no {}", dir.path_of(name).display())
 }
 
@@ -290,7 +298,9 @@ impl Planner {
                     Some(found) => {
                         found.runners.push(place.to_vec());
                         match &found.file.digest {
-                            Ok(digest) => fingerprint.push_str(&format!(" {digest}")),
+                            Ok(digest) => {
+                                fingerprint.push_str(&format!(" {digest}{}", signature(found, config)))
+                            }
                             Err(reason) => missing = Some(reason.clone()),
                         }
                     }
@@ -337,7 +347,7 @@ impl Planner {
                 let factory = self.plugin_factory(&found.file.path);
                 let delivery = DeliveryConfig::default();
                 let plan = self.plan(&label, "wasm", delivery, Vec::new(), factory, config);
-                let fingerprint = format!("dropped in {digest}");
+                let fingerprint = format!("dropped in {digest}{}", signature(found, config));
                 desired.push(Desired {
                     label,
                     fingerprint,

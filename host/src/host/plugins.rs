@@ -19,6 +19,8 @@ pub(super) struct PluginFile {
     pub(super) path: PathBuf,
     /// The SHA-256 digest; or why the file cannot be read.
     pub(super) digest: Result<String, String>,
+    /// What lies beside it as its signature.
+    pub(super) signature: Option<Mark>,
 }
 
 /// A file beyond this is no plugin, and is not read.
@@ -43,7 +45,8 @@ impl PluginDir {
             .filter_map(|path| {
                 let name = path.file_stem()?.to_string_lossy().into_owned();
                 let digest = self.digest(&path).map_err(|error| error.to_string());
-                Some(PluginFile { name, path, digest })
+                let signature = std::fs::metadata(crate::watch::signature_of(&path)).ok();
+                Some(PluginFile { name, path, digest, signature: signature.as_ref().map(Mark::of) })
             })
             .collect();
         files.sort_by(|a, b| a.name.cmp(&b.name));

@@ -104,6 +104,30 @@ pub enum LoadError {
         /// Why not: its own words, or how it failed.
         cause: String,
     },
+    /// It is not signed as it should be.
+    #[error("plugin {} is not let in: {cause}", path.display())]
+    Signature {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its signature.
+        cause: String,
+    },
+    /// It is not what was locked, or may do more.
+    #[error(
+        "plugin {} is not let in, plugins.locked is true and {} says otherwise: {cause}; once you approve of it, lock it \
+         anew with `pressroom plugin lock`", path.display(), lock.display()
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// The lock.
+        lock: PathBuf,
+        /// What differs.
+        cause: String,
+    },
+    /// A key that is to be trusted cannot be read.
+    #[error("{0}")]
+    Keys(String),
     /// The machinery that runs plugins cannot be set up.
     #[error("cannot run plugins on this machine: {0}")]
     Engine(String),

@@ -95,10 +95,10 @@ impl Description {
     /// What of the host it imports that an operator grants, beside the contract, clocks and randomness.
     pub fn wants(&self, grant: &Grant) -> Vec<Want> {
         let all = [
-            ("wasi:http/outgoing-handler", "grant.http", false, false),
+            ("wasi:http/outgoing-handler", "grant.http", !grant.http.is_empty(), false),
             ("wasi:filesystem/", "grant.dirs", !grant.dirs.is_empty(), true),
             ("wasi:cli/environment", "grant.env", !grant.env.is_empty(), true),
-            ("wasi:sockets/", "grant.sockets", false, true),
+            ("wasi:sockets/", "grant.sockets", !grant.sockets.is_empty(), true),
         ];
         let imported = |prefix: &str| self.imports.iter().any(|name| name.starts_with(prefix));
         let wanted = all.into_iter().filter(|(import, ..)| imported(import));

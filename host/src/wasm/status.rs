@@ -73,7 +73,7 @@ impl Status {
 
     pub(super) fn json(&self) -> serde_json::Value {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut all = json!({
+        let mut report = json!({
             "file": self.origin.file,
             "digest": self.origin.digest,
             "interface": self.origin.version,
@@ -90,9 +90,8 @@ impl Status {
             "log_lines_dropped": self.lines.dropped(),
             "log": self.lines.recent(),
         });
-        let tier = *self.tier.lock();
-        self.origin.program.describe(tier, &mut all);
-        self.network.add_to(&mut all);
-        all
+        self.network.add_to(&mut report);
+        self.origin.program.describe(*self.tier.lock(), &mut report);
+        report
     }
 }

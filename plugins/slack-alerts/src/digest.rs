@@ -73,7 +73,13 @@ impl Digest {
         for group in groups {
             let Group { name, count, task, error } = group;
             // Writing to a text does not fail.
-            let _ = write!(text, "\n• {count} × {}, last in task {}: {}", escape(name), escape(task), escape(error));
+            let _ = write!(
+                text,
+                "\n• {count} × {}, last in task {}: {}",
+                escape(name),
+                escape(task),
+                escape(error)
+            );
         }
         if self.other > 0 {
             let _ = write!(text, "\n• {} of other names", self.other);

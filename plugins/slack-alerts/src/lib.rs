@@ -68,8 +68,13 @@ fn told(answer: http::Response) -> Result<(), PublishError> {
     match serde_json::from_slice::<Verdict>(&answer.body) {
         Ok(Verdict { ok: false, error }) => {
             let reason = format!("Slack answered {error}");
-            let later = ["ratelimited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"];
-            Err(if later.contains(&&*error) { PublishError::retry(reason) } else { PublishError::hold(reason) })
+            let later =
+                ["ratelimited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"];
+            Err(if later.contains(&&*error) {
+                PublishError::retry(reason)
+            } else {
+                PublishError::hold(reason)
+            })
         }
         _ => Ok(()),
     }
@@ -129,9 +134,14 @@ mod tests {
     fn only_failures_are_told() {
         let event = |status| EventMetrics { event_name: "resize".into(), status, ..Default::default() };
         let mut alerts = Alerts { settings: Settings::default(), digest: Digest::new(10) };
-        let batch = vec![event(EventStatus::Completed), event(EventStatus::Failed), event(EventStatus::Cancelled)];
+        let batch =
+            vec![event(EventStatus::Completed), event(EventStatus::Failed), event(EventStatus::Cancelled)];
         assert_eq!(alerts.publish_event_metrics(&batch.into()), Ok(vec![]));
-        assert!(alerts.digest.message().starts_with("*1 failed*\n• 1 × resize"), "{}", alerts.digest.message());
+        assert!(
+            alerts.digest.message().starts_with("*1 failed*\n• 1 × resize"),
+            "{}",
+            alerts.digest.message()
+        );
         alerts.settings.channel = Some("#ops".into());
         let body: serde_json::Value = serde_json::from_slice(&alerts.body().unwrap()).unwrap();
         assert_eq!(body["channel"], "#ops");

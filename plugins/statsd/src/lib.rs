@@ -7,7 +7,9 @@
 mod lines;
 
 use lines::{LEAST_PACKET, MAX_PREFIX, Packets, Style, Unsent, Writer};
-use pressroom_plugin::{EventBatch, NetworkBatch, PublishError, PublishResult, Publisher, Unpublished, config};
+use pressroom_plugin::{
+    EventBatch, NetworkBatch, PublishError, PublishResult, Publisher, Unpublished, config,
+};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -34,7 +36,9 @@ impl Statsd {
         };
         let max_packet = config::parse("max_packet", 1432)?;
         if !(LEAST_PACKET..=65_000).contains(&max_packet) {
-            return Err(format!("config: \"max_packet\" is {max_packet}, it must be {LEAST_PACKET} to 65000 bytes"));
+            return Err(format!(
+                "config: \"max_packet\" is {max_packet}, it must be {LEAST_PACKET} to 65000 bytes"
+            ));
         }
         let server = config::parse("server", SocketAddr::from((Ipv4Addr::LOCALHOST, 8125)))?;
         Ok(Self { server, max_packet, writer: Writer { prefix, style }, socket: None })
@@ -115,7 +119,12 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         server.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut plugin = Statsd { server: server.local_addr().unwrap(), ..Statsd::start().unwrap() };
-        let event = EventMetrics { event_name: "resize".into(), start_time: 1, end_time: Some(2), ..Default::default() };
+        let event = EventMetrics {
+            event_name: "resize".into(),
+            start_time: 1,
+            end_time: Some(2),
+            ..Default::default()
+        };
         assert_eq!(plugin.publish_event_metrics(&vec![event; 100].into()), Ok(vec![]));
         let (mut lines, mut packet) = (0, [0; 2_000]);
         while lines < 200 {

@@ -1,4 +1,4 @@
-module forwarder
+module example.com/forwarder
 
 go 1.24
 

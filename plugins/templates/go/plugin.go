@@ -11,17 +11,7 @@ import (
 func init() { pressroom.Register(&plugin{}) }
 func main() {}
 
-type plugin struct{ url string }
-
-// Start is called once per instance, before anything else; an error refuses the plugin.
-func (p *plugin) Start() error {
-	url, set := pressroom.Config("url")
-	if !set {
-		return errors.New("config: \"url\" is missing: where to forward to")
-	}
-	p.url = url
-	return nil
-}
+type plugin struct{}
 
 func (p *plugin) PublishEventMetrics(events *pressroom.EventBatch) ([]pressroom.Unpublished, error) {
 	return p.forward(events.Encode("json-lines")) // rendered by the host, at native speed
@@ -35,7 +25,11 @@ func (p *plugin) forward(lines []byte, err error) ([]pressroom.Unpublished, erro
 	if err != nil {
 		return nil, pressroom.Hold(err) // this host does not know the format
 	}
-	answer, err := http.Post(p.url, "application/x-ndjson", lines)
+	url, set := pressroom.Config("url")
+	if !set {
+		return nil, pressroom.Hold(errors.New("config: \"url\" is missing: where to forward to"))
+	}
+	answer, err := http.Post(url, "application/x-ndjson", lines)
 	if err != nil {
 		return nil, err
 	}

@@ -19,15 +19,16 @@ async function forward(batch) {
   } catch (cause) {
     throw retry(`no answer from ${url}: ${cause.message ?? cause}`);
   }
+  await response.arrayBuffer(); // read to its end, so that the connection can be used again
   if (response.ok) return []; // no row was left out: the host forgets them all
   throw refused(response.status, response.headers.get("retry-after"));
 }
 
 function refused(status, retryAfter) {
   const reason = `the server answered ${status}`;
-  if (status === 401 || status === 403) return hold(`${reason}: is the credential right?`);
-  if (status === 429 || status >= 500) {
-    const seconds = /^\d+$/.test(retryAfter ?? "") ? BigInt(retryAfter) : undefined;
+  if ([401, 403, 404].includes(status)) return hold(`${reason}: is it the right address and credential?`);
+  if ([408, 425, 429].includes(status) || status >= 500) {
+    const seconds = /^\d{1,9}$/.test(retryAfter ?? "") ? BigInt(retryAfter) : undefined;
     return retry(reason, seconds === undefined ? undefined : seconds * 1000n);
   }
   return reject(reason);

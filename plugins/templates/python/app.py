@@ -34,6 +34,8 @@ def forward(batch):
     body = batch.encode("json-lines")  # rendered by the host, at native speed
     try:
         status, headers = web.post(url, {"content-type": "application/x-ndjson"}, body)
+    except web.Denied as cause:
+        raise hold(f"{url} is not granted: {cause}") from None
     except web.NoAnswer as cause:
         raise retry(f"no answer from {url}: {cause}") from None
     if 200 <= status < 300:
@@ -43,9 +45,9 @@ def forward(batch):
 
 def refused(status, retry_after):
     reason = f"the server answered {status}"
-    if status in (401, 403):
-        return hold(f"{reason}: is the credential right?")
-    if status == 429 or status >= 500:
+    if status in (401, 403, 404):
+        return hold(f"{reason}: is it the right address and credential?")
+    if status in (408, 425, 429) or status >= 500:
         return retry(reason, int(retry_after) * 1000 if retry_after.isdigit() else None)
     return reject(reason)
 

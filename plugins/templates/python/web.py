@@ -5,6 +5,8 @@ from urllib.parse import urlsplit
 from componentize_py_types import Err, Ok
 from wit_world.imports import outgoing_handler
 from wit_world.imports.types import (
+    ErrorCode_DestinationIpProhibited,
+    ErrorCode_HttpRequestDenied,
     Fields,
     IncomingResponse,
     Method_Post,
@@ -16,7 +18,11 @@ from wit_world.imports.types import (
 
 
 class NoAnswer(Exception):
-    """Nobody answered, or the request is not granted."""
+    """Nobody answered."""
+
+
+class Denied(Exception):
+    """The operator has not granted it."""
 
 
 def post(url, headers, body):
@@ -43,12 +49,14 @@ def post(url, headers, body):
                     with response, response.headers() as entries:
                         found = {name.lower(): value.decode(errors="replace") for name, value in entries.entries()}
                         return response.status(), found
-                case Ok(Err(code)) | Err(code):
-                    raise NoAnswer(said(code))
+                case Ok(Err(code)):
+                    raise Err(code)
                 case _:
                     raise NoAnswer("it gave none")
     except Err as refused:
-        raise NoAnswer(said(refused.value)) from None
+        code = refused.value
+        is_denied = isinstance(code, ErrorCode_HttpRequestDenied | ErrorCode_DestinationIpProhibited)
+        raise (Denied if is_denied else NoAnswer)(said(code)) from None
 
 
 def write(outgoing: OutgoingBody, body):

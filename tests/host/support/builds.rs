@@ -8,31 +8,38 @@ use std::sync::Mutex;
 
 /// The file of the plugin in Go in `folder` of the repository; `None` if Go is not here, which is said.
 pub fn go_guest(folder: &str) -> Option<PathBuf> {
-    let version = Command::new("go").args(["env", "GOVERSION"]).current_dir(root().join(folder)).output();
-    let version = version.map(|asked| String::from_utf8_lossy(&asked.stdout).trim().to_owned());
-    let minor =
-        version.ok().and_then(|version| version.strip_prefix("go1.")?.split('.').next()?.parse::<u32>().ok());
-    if minor.is_none_or(|minor| minor < 24) {
-        skipped("the plugins in Go want Go 1.24 or newer on the PATH");
-        return None;
-    }
-    Some(build(folder))
+    has_go().then(|| build(folder))
 }
 
 /// The file of the plugin in C in `folder` of the repository; `None` if what builds it is not here, which is said.
 pub fn c_guest(folder: &str) -> Option<PathBuf> {
+    has_c().then(|| build(folder))
+}
+
+/// Whether plugins in Go can be built; if not, that is said.
+pub fn has_go() -> bool {
+    let version = Command::new("go").args(["env", "GOVERSION"]).output();
+    let version = version.map(|asked| String::from_utf8_lossy(&asked.stdout).trim().to_owned());
+    let minor =
+        version.ok().and_then(|version| version.strip_prefix("go1.")?.split('.').next()?.parse::<u32>().ok());
+    let is_new = minor.is_some_and(|minor| minor >= 24);
+    if !is_new {
+        skipped("the plugins in Go want Go 1.24 or newer on the PATH");
+    }
+    is_new
+}
+
+/// Whether plugins in C can be built; if not, that is said.
+pub fn has_c() -> bool {
     let header = tempfile::Builder::new().suffix(".c").tempfile().unwrap();
     std::fs::write(header.path(), "#include <stdio.h>\n").unwrap();
-    let clang = Command::new("clang")
-        .args(["--target=wasm32-wasi", "-fsyntax-only"])
-        .arg(header.path())
-        .stderr(Stdio::null())
-        .status();
-    if !clang.is_ok_and(|status| status.success()) || path_of("wasm-ld").is_none() {
-        skipped("the plugin in C wants clang, lld, wasi-libc and libclang-rt-dev-wasm32");
-        return None;
+    let mut clang = Command::new("clang");
+    clang.args(["--target=wasm32-wasi", "-fsyntax-only"]).arg(header.path()).stderr(Stdio::null());
+    let is_here = clang.status().is_ok_and(|status| status.success()) && path_of("wasm-ld").is_some();
+    if !is_here {
+        skipped("the plugins in C want clang, lld, wasi-libc and libclang-rt-dev-wasm32");
     }
-    Some(build(folder))
+    is_here
 }
 
 fn build(folder: &str) -> PathBuf {

@@ -113,17 +113,17 @@ impl Process {
 
     /// The most memory that it has had at any time, in bytes.
     pub fn most_memory(&self) -> u64 {
-        self.memory_line("VmHWM:")
+        self.status("VmHWM:")
     }
 
     /// The memory that it has now, in bytes.
     pub fn memory(&self) -> u64 {
-        self.memory_line("VmRSS:")
+        self.status("VmRSS:")
     }
 
-    fn memory_line(&self, name: &str) -> u64 {
+    fn status(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 

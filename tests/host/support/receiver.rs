@@ -54,6 +54,12 @@ impl Receiver {
         &self.url
     }
 
+    /// Answers the next requests so, before the rest.
+    pub fn will_answer(&self, answers: &[(u16, &str)]) {
+        let own = answers.iter().map(|(status, body)| (*status, (*body).to_owned()));
+        self.state.first.lock().unwrap().extend(own);
+    }
+
     /// What came until now, in its order.
     pub fn received(&self) -> Vec<Received> {
         self.state.requests.lock().unwrap().clone()

@@ -1,43 +1,30 @@
 //! A plugin that forwards: every batch, as JSON lines, in one POST to the setting "url".
 
 use pressroom_plugin::{EventBatch, Format, NetworkBatch, PublishError, PublishResult, Publisher, config, http};
-use std::time::Duration;
 
 #[derive(Default)]
 struct Forwarder;
 
 impl Publisher for Forwarder {
     fn publish_event_metrics(&mut self, events: &EventBatch) -> PublishResult {
-        forward(&events.encode(Format::JsonLines)?) // rendered by the host, at native speed
+        // Rendered by the host, at native speed.
+        forward(&url()?, &events.encode(Format::JsonLines)?)
     }
 
     fn publish_network_metrics(&mut self, operations: &NetworkBatch) -> PublishResult {
-        forward(&operations.encode(Format::JsonLines)?)
+        forward(&url()?, &operations.encode(Format::JsonLines)?)
     }
 }
 
-fn forward(lines: &[u8]) -> PublishResult {
-    let url = config::get("url")
-        .ok_or_else(|| PublishError::hold("config: \"url\" is missing: where to forward to"))?;
-    let answer = http::post(&url, &[("content-type", "application/x-ndjson")], lines)
-        .map_err(|cause| PublishError::retry(format!("no answer from {url}: {cause}")))?;
-    match answer.status {
-        200..300 => Ok(vec![]), // no row was left out: the host forgets them all
-        status => Err(refused(status, answer.header("retry-after"))),
-    }
+fn url() -> Result<String, PublishError> {
+    config::get("url").ok_or_else(|| PublishError::hold("config: \"url\" is missing: where to forward to"))
 }
 
-/// What is to become of a batch that the server did not take.
-fn refused(status: u16, retry_after: Option<&str>) -> PublishError {
-    let reason = format!("the server answered {status}");
-    match status {
-        401 | 403 => PublishError::hold(format!("{reason}: is the credential right?")),
-        429 | 500.. => match retry_after.and_then(|seconds| seconds.parse().ok()) {
-            Some(seconds) => PublishError::retry_after(reason, Duration::from_secs(seconds)),
-            None => PublishError::retry(reason),
-        },
-        _ => PublishError::reject(reason),
-    }
+fn forward(url: &str, lines: &[u8]) -> PublishResult {
+    let answer = http::post(url, &[("content-type", "application/x-ndjson")], lines)?;
+    // 429 and 5xx are retried, when the server says; 401, 403 and 404 are held; any other refusal is for good.
+    answer.accepted()?;
+    Ok(vec![]) // no row was left out: the host forgets them all
 }
 
 pressroom_plugin::export!(Forwarder);
@@ -47,12 +34,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_says_what_becomes_of_the_batch() {
-        assert!(matches!(refused(403, None), PublishError::Hold(_)));
-        assert!(matches!(refused(404, None), PublishError::Reject(_)));
-        assert_eq!(
-            refused(503, Some("2")),
-            PublishError::retry_after("the server answered 503", Duration::from_secs(2))
-        );
+    fn without_settings_a_batch_is_held() {
+        let events = EventBatch::from(vec![]);
+        assert!(matches!(Forwarder.publish_event_metrics(&events), Err(PublishError::Hold { .. })));
     }
 }

@@ -33,3 +33,20 @@ pub(super) fn component(mut core: Vec<u8>) -> Result<Vec<u8>> {
         .encode()
         .context("the module does not fit the contract")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::component;
+
+    #[test]
+    fn what_is_no_plugin_is_not_packed_and_the_reason_is_said() {
+        let failed = |core: Vec<u8>| format!("{:#}", component(core).unwrap_err());
+        let garbage = failed(b"#!/bin/sh".to_vec());
+        assert!(garbage.starts_with("the compiler gave no WebAssembly module"), "{garbage}");
+        let empty = failed(wat::parse_str("(module)").unwrap());
+        assert!(empty.contains("publish-event-metrics"), "{empty}");
+        // What Go makes of an import that lost its function.
+        let invalid = failed(wat::parse_str("(module (func (result i32) nop))").unwrap());
+        assert!(!invalid.is_empty(), "{invalid}");
+    }
+}

@@ -14,6 +14,7 @@ const SDK: &[File] = &[
     ("src/batch.rs", include_str!("../../../../../plugins/sdk/src/batch.rs")),
     ("src/config.rs", include_str!("../../../../../plugins/sdk/src/config.rs")),
     ("src/export.rs", include_str!("../../../../../plugins/sdk/src/export.rs")),
+    ("src/http.rs", include_str!("../../../../../plugins/sdk/src/http.rs")),
     ("src/lib.rs", include_str!("../../../../../plugins/sdk/src/lib.rs")),
     ("src/log.rs", include_str!("../../../../../plugins/sdk/src/log.rs")),
     ("src/outcome.rs", include_str!("../../../../../plugins/sdk/src/outcome.rs")),

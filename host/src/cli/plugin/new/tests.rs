@@ -55,7 +55,7 @@ fn the_crate_that_goes_with_a_plugin_in_rust_is_whole() {
     let text = |wanted: &str| &files.iter().find(|(path, _)| path == wanted).unwrap().1;
     for manifest in ["Cargo.toml", "pressroom-plugin/Cargo.toml"] {
         let parsed: toml::Table = toml::from_str(text(manifest)).unwrap();
-        assert!(parsed["package"]["edition"].is_str(), "{manifest}: {parsed}");
+        assert!(parsed["package"]["edition"].is_str(), "{manifest}: {parsed:?}");
         assert!(
             !text(manifest).contains("workspace = true") && !text(manifest).contains("../"),
             "{manifest}"

@@ -1,0 +1,151 @@
+//! Plugins are compiled in a process of its own: what a file makes of the compiler harms that process alone.
+
+use crate::support::{Api, Folder, PATIENCE, Process, another_version, events, fixture, guest, until};
+use pressroom::host::Host;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_pressroom");
+const ARCHIVE: &str = "[publishers.archive]\ntype = \"file\"\npath = \"archive.jsonl\"\n";
+
+/// A component with the surface of a plugin and so many functions.
+fn of_functions(functions: usize) -> Vec<u8> {
+    let function =
+        "(func (param f64) (result f64) (f64.div (f64.mul (local.get 0) (f64.const 3)) (f64.const 7)))";
+    let text = format!(
+        r#"(component (core module {}) (instance $publisher)
+           (export "pressroom:publisher/publisher@0.1.0" (instance $publisher)))"#,
+        function.repeat(functions)
+    );
+    wat::parse_str(text).unwrap()
+}
+
+/// Waits until the plugin dropped in as `label` is refused, and says why.
+async fn refusal(api: &Api, label: &str) -> String {
+    let refused = |status: &serde_json::Value| status["state"] == "failed";
+    let status = api.until_within(3 * PATIENCE, label, "is refused", refused).await;
+    status["reason"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_too_much_to_compile_ends_in_the_child_and_the_host_goes_on() {
+    for (bounds, functions, cause) in [
+        ("compile_memory = \"256MiB\"", 400_000, "more memory than the 256MiB of plugins.compile_memory"),
+        ("compile_timeout = \"1ms\"", 1, "longer than the 1ms of plugins.compile_timeout"),
+    ] {
+        let folder = Folder::new(&format!("{bounds}\n{ARCHIVE}"));
+        let running = folder.start().await;
+        folder.drop_in("bomb", &of_functions(functions));
+        let api = &running.api;
+        let posting = async {
+            for from in (0..500).step_by(50) {
+                api.post(&events(from..from + 50)).await;
+            }
+            api.until_delivered("archive", 500).await;
+        };
+        let (reason, ()) = tokio::join!(refusal(api, "bomb"), posting);
+        assert!(
+            reason.contains("bomb.wasm cannot be compiled: compiling it took ") && reason.contains(cause),
+            "{reason}"
+        );
+        let closing = running.host.shutdown(Duration::from_secs(10)).await;
+        assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
+    }
+}
+
+/// A program in place of the compiler.
+fn impostor(folder: &Folder, script: &str) -> PathBuf {
+    let path = folder.path("compiler");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_the_compiler_wrote_to_its_end_is_taken() {
+    for (script, cause) in [
+        ("echo nonsense", "what was compiled is not for this host: "),
+        (&format!("{BINARY} \"$@\" | head -c 4000"), "what was compiled is not for this host: "),
+        (&format!("{BINARY} \"$@\"; kill -9 $$"), "the compiler was killed"),
+        (
+            &format!("{BINARY} \"$@\"; echo it broke >&2; exit 101"),
+            "it broke the compiler (exit status: 101): it broke",
+        ),
+        ("exec sleep 60", "longer than the 2s of plugins.compile_timeout"),
+    ] {
+        let folder = Folder::new("compile_timeout = \"2s\"\n");
+        let compiler = impostor(&folder, script);
+        let running = folder.start_with(Host::builder().compiler(compiler)).await;
+        folder.drop_in("minimal", &fixture("minimal.wat"));
+        let reason = refusal(&running.api, "minimal").await;
+        assert!(
+            reason.contains("minimal.wasm cannot be compiled: ") && reason.contains(cause),
+            "{script}: {reason}"
+        );
+        let cached = std::fs::read_dir(folder.path("plugins/.cache")).unwrap().count();
+        assert_eq!(cached, 0, "{script}");
+    }
+    let folder = Folder::new("");
+    let running = folder.start_with(Host::builder().compiler(folder.path("nobody"))).await;
+    folder.drop_in("minimal", &fixture("minimal.wat"));
+    let reason = refusal(&running.api, "minimal").await;
+    assert!(reason.contains("the compiler cannot be started from ") && reason.contains("nobody"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_compiler_is_told_nothing_but_the_bytes() {
+    let folder = Folder::new("");
+    let seen = folder.path("seen");
+    let compiler = impostor(&folder, &format!("env >>{}\nexec {BINARY} \"$@\"", seen.display()));
+    let running = folder.start_with(Host::builder().compiler(compiler)).await;
+    folder.drop_in("minimal", &fixture("minimal.wat"));
+    running.api.until_running("minimal").await;
+    let environment = std::fs::read_to_string(&seen).unwrap();
+    assert!(environment.contains("RAYON_NUM_THREADS="), "{environment}");
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| !["PWD", "_", "SHLVL", "OLDPWD", "PATH"].contains(&name.as_str()))
+    {
+        assert!(
+            !environment.lines().any(|line| line.starts_with(&format!("{name}="))),
+            "{name} in {environment}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_plugin_gets_its_optimised_code_and_the_next_start_begins_with_it() {
+    let folder = Folder::new("");
+    let (mut process, api) = Process::host(&folder, "").await;
+    folder.drop_in("rollup", &guest("rollup"));
+    let running = api.until_running("rollup").await;
+    if cfg!(target_arch = "x86_64") {
+        assert!(running["detail"]["baseline_ms"].is_number(), "{running:#}");
+    }
+    let mut posted = 0;
+    let optimised = || async {
+        api.post(&events(0..10)).await;
+        let status = api.publisher("rollup").await;
+        (status["detail"]["tier"] == "optimised").then_some(status)
+    };
+    let status = until("the optimised code takes over", optimised).await;
+    posted += status["books"]["accepted"].as_u64().unwrap();
+    assert!(posted > 0 && status["detail"]["optimised_ms"].is_number(), "{status:#}");
+    assert_eq!(status["detail"]["traps"], 0);
+    // Another version is on its baseline again, and the first one, when it is back, is not.
+    folder.drop_in("rollup", &another_version(&guest("rollup"), "two"));
+    let other = |now: &serde_json::Value| now["detail"]["digest"] != status["detail"]["digest"];
+    api.until("rollup", "is replaced", other).await;
+    folder.drop_in("rollup", &guest("rollup"));
+    let back = |now: &serde_json::Value| now["detail"]["digest"] == status["detail"]["digest"];
+    let back = api.until("rollup", "is back", back).await;
+    assert_eq!(
+        (&back["detail"]["tier"], &back["detail"]["cached"]),
+        (&"optimised".into(), &true.into()),
+        "{back:#}"
+    );
+    process.terminate();
+    assert!(process.ended().await.success(), "{}", process.output());
+    let said = process.output();
+    assert!(said.contains("compiling (optimised) took"), "{said}");
+}
