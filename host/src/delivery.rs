@@ -14,6 +14,7 @@ mod dead_letters;
 mod filter;
 mod retry;
 mod sampling;
+mod unflushed;
 mod window;
 mod worker;
 
@@ -78,6 +79,8 @@ struct Drain {
 enum Command {
     /// Replaces the publisher at a batch boundary.
     Replace { publisher: Box<dyn Publisher>, plan: Box<Plan>, reply: oneshot::Sender<Result<(), String>> },
+    /// Has the publisher forget what is held against it.
+    Reset { reply: oneshot::Sender<bool> },
     /// The publisher's file has gone, or its build failed with nothing to go on with: keep the cursor and wait.
     Suspend { reason: String, reply: oneshot::Sender<()> },
 }
@@ -116,6 +119,8 @@ pub enum State {
     Retrying,
     /// Somebody has to mend something first.
     Held,
+    /// It has failed by its own fault too often in a row: it is not asked any more until it changes, or is reset.
+    Quarantined,
     /// There is no publisher yet: its file is missing, or could not be loaded.
     Waiting,
     /// It delivers what is left and ends.
@@ -126,8 +131,15 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Running, Self::Retrying, Self::Held, Self::Waiting, Self::Draining, Self::Failed];
+    pub const ALL: [Self; 7] = [
+        Self::Running,
+        Self::Retrying,
+        Self::Held,
+        Self::Quarantined,
+        Self::Waiting,
+        Self::Draining,
+        Self::Failed,
+    ];
 
     /// As it is written in reports and metrics.
     pub fn as_str(self) -> &'static str {
@@ -135,6 +147,7 @@ impl State {
             Self::Running => "running",
             Self::Retrying => "retrying",
             Self::Held => "held",
+            Self::Quarantined => "quarantined",
             Self::Waiting => "waiting",
             Self::Draining => "draining",
             Self::Failed => "failed",
@@ -269,6 +282,16 @@ impl Delivery {
         let (reply, answer) = oneshot::channel();
         if self.commands.send(Command::Suspend { reason, reply }).await.is_ok() {
             let _ = answer.await;
+        }
+    }
+
+    /// Has the publisher forget what is held against it: failures, waits, quarantine. What is in hand is tried at once. False
+    /// if it never holds anything against itself, or if there is none.
+    pub async fn reset(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        match self.commands.send(Command::Reset { reply }).await {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => false,
         }
     }
 

@@ -39,6 +39,7 @@ use crate::config::{Config, ConfigError};
 use crate::delivery::PublisherStatus;
 use crate::journal::{Books, Journal};
 use crate::recorder::Recorder;
+pub use crate::registry::ResetError;
 use crate::registry::{Account, Applied, Registry};
 use crate::report::{Pending, Reports};
 use crate::watch::{Changes, Watch};
@@ -146,6 +147,16 @@ impl Host {
     /// What lies in the plugin directory, and what became of it.
     pub fn plugins(&self) -> Vec<PluginReport> {
         self.0.planner.plugin_reports(&self.0.publishers())
+    }
+
+    /// Has a plugin forget what is held against it: failures, waits, quarantine. `label` is its own, or that of a
+    /// failover with plugins in it. What waits for it is tried at once.
+    ///
+    /// # Errors
+    ///
+    /// No plugin runs under that label.
+    pub async fn reset_plugin(&self, label: &str) -> Result<(), ResetError> {
+        self.0.registry.reset(label).await
     }
 
     /// The host's own metrics, in the text exposition format.

@@ -91,6 +91,38 @@ pub trait Publisher: Any + Send {
     fn stall(&self) -> Option<StallSource> {
         None
     }
+
+    /// What the last answer could not say. Asked after `open` and after every call, also one that was given up.
+    fn standing(&self) -> Standing {
+        Standing::default()
+    }
+
+    /// Forgets what was held against it: failures, waits, quarantine. What it holds back it keeps. False if nothing ever
+    /// is: only a plugin has something to forget.
+    fn reset(&mut self) -> bool {
+        false
+    }
+}
+
+/// How a publisher stands after a call, beyond what it answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Standing {
+    /// `Ok` is not final: rows are delivered when [`Publisher::flush`] has returned ok. What it rejects is rejected for
+    /// all of them.
+    pub at_flush: bool,
+    /// It wants to flush before it is handed more.
+    pub flush_due: bool,
+    /// Changes when what it held back is lost. What it had answered `Ok` to before the call, and not flushed, comes
+    /// again; what the very answer says is not touched by this.
+    pub lost: u64,
+    /// Of the rows handed back, so many can only be judged beside others: they are to be handed over again as soon as there
+    /// are others.
+    pub undecided: usize,
+    /// It stopped in the middle so as not to run past its deadline: what it handed back is to be handed over again at once.
+    pub unfinished: bool,
+    /// It is not asked any more until it changes or is reset. Its answers say why, as what is on hold.
+    pub quarantined: bool,
 }
 
 /// The two kinds of record, as a publisher is handed them.

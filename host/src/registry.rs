@@ -70,6 +70,18 @@ pub struct Failed {
     pub told: bool,
 }
 
+/// Why nothing was reset.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResetError {
+    /// No publisher has that label.
+    #[error("no publisher runs under the label \"{0}\"; `pressroom report publishers` lists those that do")]
+    Unknown(String),
+    /// It is no plugin, or waits for its file.
+    #[error("\"{0}\" runs no plugin now: there is nothing to reset")]
+    NotAPlugin(String),
+}
+
 /// The final books of a publisher.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -345,6 +357,25 @@ impl Registry {
     /// Whether anything could not be started or changed as it should be.
     pub fn has_failures(&self) -> bool {
         !self.state.lock().failures.is_empty()
+    }
+
+    /// Has the publisher forget what is held against it that runs under `label`, or that has a member of that label.
+    ///
+    /// # Errors
+    ///
+    /// Nothing runs under that label, or nothing that ever holds anything against itself.
+    pub async fn reset(&self, label: &str) -> Result<(), ResetError> {
+        let delivery = {
+            let state = self.state.lock();
+            let named = state.running.get(label);
+            let holder = || {
+                let mut running = state.running.values();
+                running.find(|running| running.members.iter().any(|member| **member == *label))
+            };
+            named.or_else(holder).map(|running| running.delivery.clone())
+        };
+        let delivery = delivery.ok_or_else(|| ResetError::Unknown(label.to_owned()))?;
+        if delivery.reset().await { Ok(()) } else { Err(ResetError::NotAPlugin(label.to_owned())) }
     }
 
     /// How every publisher stands.

@@ -2,8 +2,8 @@
 //!
 //! Invariants: nobody reaches a handler whose `Host`, `Origin` and token have not been checked (browsers reach
 //! loopback, so loopback alone is no protection); everything that a stranger can make the host hold or wait for is
-//! bounded: connections, headers, bodies, decompressed sizes, time. The server reads reports and hands records to the
-//! collector; it changes nothing else.
+//! bounded: connections, headers, bodies, decompressed sizes, time. The server reads reports, hands records to the
+//! collector and resets plugins; it changes nothing else.
 
 mod connections;
 mod counts;
@@ -14,13 +14,15 @@ mod reports;
 use crate::collector::Collector;
 use crate::ingest::body::{Bounds, Memory, Refusal};
 use crate::recorder::Recorder;
+use crate::registry::ResetError;
 use crate::report::{Exposition, Reports};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 pub use counts::IngestCounts;
+use futures_util::future::BoxFuture;
 use guard::Guard;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -114,6 +116,8 @@ pub struct Services {
     pub publishers: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// The plugins and their state.
     pub plugins: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Has the plugin of a label forget what is held against it.
+    pub reset_plugin: Arc<dyn Fn(String) -> BoxFuture<'static, Result<(), ResetError>> + Send + Sync>,
     /// The host's own metrics in the text exposition format.
     pub host_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether the host is ready, or why not.
@@ -234,6 +238,7 @@ fn router(services: Services, counts: IngestCounts, settings: &ServerSettings) -
         .route("/v1/records", post(ingest::records))
         .route("/v1/traces", post(ingest::traces))
         .nest("/v1/report", reports::router())
+        .route("/v1/plugins/{label}/reset", post(reset))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -257,6 +262,7 @@ GET  /v1/report/failed-network-operations
 GET  /v1/report/slow-network-operations?threshold=2s
 GET  /v1/report/publishers
 GET  /v1/report/plugins
+POST /v1/plugins/LABEL/reset                ends a plugin's quarantine
 GET  /metrics                               the host's own, for Prometheus
 GET  /healthz, /readyz
 
@@ -267,6 +273,13 @@ async fn ready(State(shared): State<Shared>) -> Response {
     match (shared.services.ready)() {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
+    }
+}
+
+async fn reset(State(shared): State<Shared>, Path(label): Path<String>) -> Response {
+    match (shared.services.reset_plugin)(label.clone()).await {
+        Ok(()) => axum::Json(serde_json::json!({ "plugin": label, "reset": true })).into_response(),
+        Err(error) => answer(&Refusal::new(StatusCode::CONFLICT, error.to_string())),
     }
 }
 

@@ -16,6 +16,7 @@ mod bindings;
 mod cache;
 mod compile;
 mod component;
+mod compute;
 mod engine;
 mod gate;
 mod grants;
@@ -38,7 +39,9 @@ pub use component::LoadError;
 pub use gate::is_public_key;
 pub use lock::{Lock, Locked};
 pub use probe::{Description, Want, describe};
-pub use settings::{DirGrant, Grant, Limits, WasmConfig};
+pub use settings::{
+    Acknowledge, AwsGrant, BasicGrant, DirGrant, Grant, HmacGrant, InjectGrant, Limits, WasmConfig,
+};
 
 use crate::config::units::ByteSize;
 use crate::publisher::{Context, Factory, Publisher};
@@ -49,7 +52,7 @@ use gate::Gate;
 use grants::Granted;
 use instance::{Failure, Setup};
 use limits::MemoryGauge;
-use output::{Lines, Severity, Stdio};
+use output::Lines;
 use programs::Programs;
 use settings::Answers;
 use status::{Origin, Status};
@@ -215,20 +218,22 @@ impl PluginHost {
 }
 
 fn setup(config: WasmConfig, context: Context, origin: Origin) -> Result<Setup, String> {
-    let lines = Arc::new(Lines::new(context.label.clone(), context.secrets.clone()));
+    let secrets = grants::secrets(&config.grant, &context.secrets)?;
+    let lines = Arc::new(Lines::new(context.label.clone(), secrets.clone()));
     let memory = Arc::new(MemoryGauge::default());
-    let granted = Granted::new(config.grant, &config.limits, context.base_dir, &lines)?;
+    // What the gauge shows is of all instances together.
+    let most = config.limits.memory.bytes().saturating_mul(config.limits.instances as u64);
+    let granted = Granted::new(config.grant, &config.limits, context.base_dir, &lines, &secrets)?;
     let network = granted.counts().clone();
     Ok(Setup {
         label: context.label,
-        secrets: context.secrets,
+        secrets,
         program: origin.program.clone(),
         granted,
         answers: Arc::new(Answers::new(&config.config)),
-        stdout: Stdio::new(lines.clone(), Severity::Info),
-        stderr: Stdio::new(lines.clone(), Severity::Warn),
-        status: Arc::new(Status::new(origin, config.limits.memory.bytes(), memory, lines, network)),
+        status: Arc::new(Status::new(origin, most, memory, lines, network)),
         limits: config.limits,
+        acknowledge: config.acknowledge,
     })
 }
 

@@ -134,8 +134,8 @@ async fn csv_writes_whole_rows_and_mends_what_was_torn() {
     odd["attributes"] = json!({ "größe": 7 });
     running.api.post(&json!([odd, event(1)])).await;
     running.api.until_delivered("csv", 2).await;
-    let text = std::fs::read_to_string(folder.path("out/events.csv")).unwrap();
-    let lines: Vec<_> = text.lines().collect();
+    let csv = std::fs::read_to_string(folder.path("out/events.csv")).unwrap();
+    let lines: Vec<_> = csv.lines().collect();
     assert_eq!(&lines[..2], ["a;heading", "whole;row"]);
     let first = format!(
         "{};step;task-0;;;2026-11-23T11:14:44.250000000Z;2026-11-23T11:14:44.750000000Z;0.5;failed;\
@@ -143,7 +143,7 @@ async fn csv_writes_whole_rows_and_mends_what_was_torn() {
         id(0)
     );
     assert_eq!(lines[2], first);
-    assert!(lines[3].starts_with(&id(1).to_string()) && lines.len() == 4 && text.ends_with('\n'), "{text}");
+    assert!(lines[3].starts_with(&id(1).to_string()) && lines.len() == 4 && csv.ends_with('\n'), "{csv}");
     let network = json!([{ "type": "network", "id": id(2), "task_id": "t", "operation": "PUT", "host": "h", "port": 1,
         "start_time": "2026-11-23T11:14:44Z", "end_time": "2026-11-23T11:14:45Z" }]);
     running.api.post(&network).await;

@@ -7,6 +7,7 @@ mod inspect;
 mod language;
 mod lock;
 mod new;
+mod reset;
 mod sandbox;
 
 use super::Failure;
@@ -33,6 +34,7 @@ enum Command {
     Inspect(inspect::Args),
     Lock(lock::Args),
     New(new::Args),
+    Reset(reset::Args),
 }
 
 pub(super) fn plugin(args: Args) -> Result<(), Failure> {
@@ -43,5 +45,6 @@ pub(super) fn plugin(args: Args) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Lock(args) => lock::lock(&args),
         Command::New(args) => new::new(&args),
+        Command::Reset(args) => reset::reset(args),
     }
 }

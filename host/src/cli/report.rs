@@ -12,7 +12,7 @@ pub(super) use tables::{
 
 use super::{Failure, to_stdout, words};
 use clap::ValueEnum;
-use reqwest::{StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 use std::time::Duration;
 
 /// Rows of each table, unless it is said otherwise: about a screen.
@@ -99,7 +99,7 @@ impl Question {
     }
 }
 
-fn address(text: &str) -> Result<Url, String> {
+pub(super) fn address(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{error}; write http://ADDRESS:PORT"))?;
     match url.scheme() {
         "http" if url.has_host() => Ok(url),
@@ -154,6 +154,11 @@ fn origin(url: &Url) -> String {
 }
 
 async fn ask(url: &Url, token: Option<&str>) -> Result<String, Failure> {
+    send(Method::GET, url, token).await
+}
+
+/// Sends a request without a body to the host, and gives its answer.
+pub(super) async fn send(method: Method, url: &Url, token: Option<&str>) -> Result<String, Failure> {
     let mut client = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(5))
         .timeout(Duration::from_secs(60))
@@ -163,7 +168,7 @@ async fn ask(url: &Url, token: Option<&str>) -> Result<String, Failure> {
         client = client.no_proxy();
     }
     let client = client.build().map_err(anyhow::Error::from)?;
-    let mut request = client.get(url.clone());
+    let mut request = client.request(method, url.clone());
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }

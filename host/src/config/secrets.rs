@@ -58,6 +58,18 @@ impl Secrets {
         Self(all.into())
     }
 
+    /// These and `values`, of another origin.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn with(&self, values: impl IntoIterator<Item = String>) -> Self {
+        Self::new(self.0.iter().cloned().chain(values))
+    }
+
+    /// Those that `text` holds.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn within<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().map(String::as_str).filter(move |secret| text.contains(secret) && *secret != text)
+    }
+
     /// `text` with `[redacted]` where a secret of four characters or more stood.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut redacted = Cow::Borrowed(text);

@@ -25,6 +25,27 @@ impl Window {
         self.events.is_empty() && self.operations.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.events.len() + self.operations.len()
+    }
+
+    /// Takes more in hand: where nothing was, it is as if it were new.
+    pub(super) fn read_on(&mut self, more: Self) {
+        if self.is_empty() {
+            *self = more;
+        } else {
+            self.events.append(more.events);
+            self.operations.append(more.operations);
+        }
+    }
+
+    /// Takes in hand again what came before this.
+    pub(super) fn come_again(&mut self, mut before: Self) {
+        before.events.append(std::mem::take(&mut self.events));
+        before.operations.append(std::mem::take(&mut self.operations));
+        (self.events, self.operations) = (before.events, before.operations);
+    }
+
     /// Notes an attempt, and says for how long there have been attempts.
     pub(super) fn age(&mut self) -> Duration {
         self.not_aged += self.paused.take().map_or(Duration::ZERO, |since| since.elapsed());
@@ -67,6 +88,22 @@ pub(super) struct Verdict<R: Record> {
     pub(super) reasons: Vec<Arc<str>>,
     pub(super) trouble: Option<Trouble>,
     pub(super) misreported: u64,
+    /// The rows that are not delivered, by their numbers.
+    left_out: Vec<u32>,
+}
+
+impl<R: Record> Verdict<R> {
+    /// Those of `rows` that are delivered.
+    pub(super) fn taken(&self, rows: &Rows<R>) -> Rows<R> {
+        if self.delivered == rows.len() as u64 {
+            return rows.clone();
+        }
+        if self.delivered == 0 {
+            return Rows::default();
+        }
+        let all = 0..u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        rows.select(all.filter(|row| self.left_out.binary_search(row).is_err()))
+    }
 }
 
 /// Why rows are kept.
@@ -122,6 +159,7 @@ pub(super) fn judge<R: Record>(rows: &Rows<R>, answer: PublishResult) -> Verdict
         reasons: Vec::new(),
         trouble: None,
         misreported: 0,
+        left_out: Vec::new(),
     };
     match answer {
         Ok(unpublished) => left_out(rows, unpublished, &mut verdict),
@@ -152,6 +190,7 @@ fn left_out<R: Record>(rows: &Rows<R>, unpublished: Vec<Unpublished>, verdict: &
     }
     let (mut keep, mut rejected) = (Vec::new(), Vec::new());
     verdict.delivered = (rows.len() - fates.len()) as u64;
+    verdict.left_out = fates.keys().copied().collect();
     for (row, fate) in fates {
         match fate {
             Fate::Reject { reason } => {

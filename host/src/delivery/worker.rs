@@ -3,14 +3,18 @@
 //! Invariant: what is waited for (a batch, a wait's end, a command) may be given up at any time; a call of the
 //! publisher is given up only at its own deadline or the drain's.
 
+mod holding;
+mod succession;
+
 use super::attempt::{Called, call, drained};
 use super::batcher::Batcher;
 use super::retry::Pace;
+use super::unflushed::Unflushed;
 use super::window::{InHand, Trouble, Window, judge, without_secrets};
 use super::{Command, DeadLetters, Drain, Plan, Shared, State};
 use crate::journal::{Books, Cursor, DropReason, Settled};
 use crate::publisher::panics::{ask, discard};
-use crate::publisher::{PublishError, Publisher};
+use crate::publisher::{PublishError, Publisher, Standing};
 use crate::record::{EventMetrics, NetworkMetrics, Record, Rows, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +34,12 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     batcher: Batcher,
     window: Window,
+    /// What the publisher has answered for and holds back, where that is not delivered before it is flushed.
+    unflushed: Unflushed,
+    /// How the publisher stood after the last call.
+    standing: Standing,
+    /// What is in hand waits for others to be judged beside.
+    wants_company: bool,
     /// When the window is to be tried again.
     pace: Pace,
     flush_at: Instant,
@@ -71,6 +81,9 @@ impl Worker {
             drain,
             shared,
             window: Window::default(),
+            unflushed: Unflushed::default(),
+            standing: Standing::default(),
+            wants_company: false,
             pace: Pace::new(),
             flush_at,
             draining: false,
@@ -97,8 +110,15 @@ impl Worker {
                 if !std::mem::replace(&mut self.draining, true) {
                     // There may be no time for the rest of a wait: what is in hand is tried once more at once.
                     self.pace.reset();
+                    if self.unflushed.is_stuck() {
+                        self.flush_at = Instant::now();
+                    }
                 }
                 let nothing_left = self.window.is_empty() && self.cursor.readable(1, 1).0 == 0;
+                if nothing_left && self.unflushed.is_ready() && !self.past_deadline() {
+                    self.tend().await;
+                }
+                let nothing_left = nothing_left && self.window.is_empty() && self.unflushed.is_empty();
                 if nothing_left || self.suspended || Instant::now() >= deadline {
                     return self.end(reason).await;
                 }
@@ -108,7 +128,9 @@ impl Worker {
 
     async fn next(&mut self) -> Step {
         let draining = self.drain.borrow().is_some();
-        let (idle, suspended) = (self.window.is_empty(), self.suspended);
+        // What cannot be flushed holds up the rest: it would only grow.
+        let rests = self.suspended || self.unflushed.is_stuck();
+        let idle = self.window.is_empty();
         // One that was lost is built again even if there is nothing to publish: it may be scraped.
         let lost = self.publisher.is_none();
         let again_at = self.pace.due();
@@ -117,9 +139,11 @@ impl Worker {
             command = self.commands.recv() => Step::Command(command),
             () = drain_news(&mut self.drain, draining) => Step::Drain,
             () = tokio::time::sleep_until(self.flush_at), if self.publisher.is_some() => Step::Flush,
-            () = tokio::time::sleep_until(again_at), if !suspended && (!idle || lost) => Step::Attempt,
-            () = std::future::ready(()), if !suspended && idle && draining => Step::Read,
-            () = self.batcher.ready(&self.cursor, &self.plan.config.batch), if !suspended && idle => Step::Read,
+            () = tokio::time::sleep_until(again_at), if !rests && (!idle || lost) => Step::Attempt,
+            () = std::future::ready(()), if !rests && idle && draining => Step::Read,
+            () = self.batcher.ready(&self.cursor, &self.plan.config.batch), if !rests && (idle || self.wants_company) => {
+                Step::Read
+            }
         }
     }
 
@@ -134,11 +158,10 @@ impl Worker {
         }
         let filtered = read - window.events.len() - window.operations.len();
         self.cursor.settle(Settled { filtered: filtered as u64, ..Settled::default() });
-        self.window = window;
+        self.window.read_on(window);
+        self.wants_company = false;
         self.pace.hurry();
-        if self.window.is_empty() {
-            self.cursor.acknowledge();
-        }
+        self.pass();
     }
 
     async fn attempt(&mut self) {
@@ -163,9 +186,15 @@ impl Worker {
             self.pace.reset();
             self.shared.update(|live| live.last_delivery = Some(Timestamp::now()));
         }
+        let Standing { undecided, unfinished, flush_due, .. } = self.standing;
+        self.wants_company = undecided > 0 && undecided == self.window.len();
         match trouble {
             None => self.acknowledge(),
+            Some(_) if unfinished && !self.past_deadline() => self.pace.hurry(),
             Some(trouble) => self.not_done(trouble, age).await,
+        }
+        if flush_due || self.unflushed.is_full(&self.plan.config.batch) {
+            self.tend().await;
         }
     }
 
@@ -209,6 +238,7 @@ impl Worker {
             }
             Called::GivenUp => {
                 *R::rows(&mut self.window) = rows;
+                self.look();
                 *trouble = Some(Trouble::retry("given up at the deadline"));
                 return false;
             }
@@ -220,8 +250,8 @@ impl Worker {
             live.failed_attempts += u64::from(verdict.trouble.is_some() || !verdict.rejected.is_empty());
             live.misreported_rows += verdict.misreported;
         });
-        self.cursor.settle(Settled { delivered: verdict.delivered, ..Settled::default() });
         *progress |= verdict.delivered > 0;
+        let taken = verdict.taken(&rows);
         let mut keep = verdict.keep;
         let mut found = verdict.trouble;
         if let Err(error) = self.set_aside(&verdict.rejected, verdict.reasons).await {
@@ -230,6 +260,12 @@ impl Worker {
             keep = if verdict.delivered == 0 { rows } else { merge(keep, verdict.rejected) };
         }
         *R::rows(&mut self.window) = keep;
+        // Before what was taken now joins what was held before: that may be lost.
+        if self.look().at_flush {
+            self.unflushed.hold(taken);
+        } else {
+            self.cursor.settle(Settled { delivered: taken.len() as u64, ..Settled::default() });
+        }
         *trouble = found.map(|found| found.and(trouble.take())).or(trouble.take());
         go_on
     }
@@ -271,9 +307,16 @@ impl Worker {
         }
     }
 
-    /// Everything in hand is settled.
+    /// Moves the cursor on, if nothing that was read is open.
+    fn pass(&mut self) {
+        if self.window.is_empty() && self.unflushed.is_empty() {
+            self.cursor.acknowledge();
+        }
+    }
+
+    /// Everything in hand is published.
     fn acknowledge(&mut self) {
-        self.cursor.acknowledge();
+        self.pass();
         self.cursor.set_active(true);
         self.pace.reset();
         self.show_pace();
@@ -287,16 +330,28 @@ impl Worker {
         let config = &self.plan.config.retry;
         let (state, pause) = if trouble.hold {
             self.window.pause();
-            (State::Held, self.pace.held(config))
+            (self.held(), self.pace.held(config))
         } else {
             (State::Retrying, self.pace.failed(config, trouble.after))
         };
-        let now = Instant::now();
-        // A wait that outlasts a drain's deadline would lose what one more attempt may save.
-        let half = self.drain.borrow().map(|drain| drain.deadline.saturating_duration_since(now) / 2);
-        let pause = half.map_or(pause, |half| pause.min(half.max(Duration::from_millis(100))));
-        self.pace.wait(pause);
+        self.pace.wait(self.before_the_end(pause));
         self.show_pace();
+        self.stands(state, trouble);
+    }
+
+    /// A wait that outlasts a drain's deadline would lose what one more attempt may save.
+    fn before_the_end(&self, pause: Duration) -> Duration {
+        let now = Instant::now();
+        let half = self.drain.borrow().map(|drain| drain.deadline.saturating_duration_since(now) / 2);
+        half.map_or(pause, |half| pause.min(half.max(Duration::from_millis(100))))
+    }
+
+    fn held(&self) -> State {
+        if self.standing.quarantined { State::Quarantined } else { State::Held }
+    }
+
+    /// Says that it does not get on, and why.
+    fn stands(&self, state: State, trouble: &Trouble) {
         self.cursor.set_active(false);
         if self.shared.set(state, Some(&trouble.reason)) {
             if trouble.hold {
@@ -312,162 +367,6 @@ impl Worker {
         let (breaker, wait) = self.pace.stands();
         let next_attempt = wait.map(|wait| Timestamp::now().after(wait));
         self.shared.update(|live| (live.breaker, live.next_attempt) = (breaker, next_attempt));
-    }
-
-    /// Has the publisher flush, and builds it again if that killed it.
-    async fn tend(&mut self) {
-        self.flush().await;
-        if self.publisher.is_none()
-            && !self.suspended
-            && let Err(trouble) = self.rebuild().await
-        {
-            self.wait(&trouble);
-        }
-    }
-
-    async fn flush(&mut self) {
-        self.flush_at = Instant::now() + self.plan.config.flush_interval;
-        let Some(publisher) = self.publisher.as_deref_mut() else { return };
-        let called = call(async { publisher.flush().await }, self.plan.config.timeout, &mut self.drain).await;
-        self.note_called(called, "flush");
-    }
-
-    /// Has the publisher say its last words: nobody takes its place.
-    async fn close(&mut self) {
-        let late = self.past_deadline();
-        let Some(publisher) = self.publisher.as_deref_mut().filter(|_| !late) else { return };
-        let called = call(async { publisher.close().await }, self.plan.config.timeout, &mut self.drain).await;
-        self.note_called(called, "close");
-    }
-
-    /// Says what became of a call that publishes nothing, unless it went well.
-    fn note_called(&mut self, called: Called<Result<(), PublishError>>, what: &str) {
-        let error = match called {
-            Called::Answered(Ok(())) => return,
-            Called::Answered(Err(error)) => error.to_string(),
-            Called::TimedOut(after) => format!("no answer within {}", humantime::format_duration(after)),
-            Called::GivenUp => "given up at the deadline".to_owned(),
-            Called::Panicked(text) => {
-                discard(self.publisher.take());
-                format!("the publisher panicked: {text}")
-            }
-        };
-        let error = self.plan.context.secrets.redact(&error);
-        tracing::warn!(publisher = %self.label, "could not {what}: {error}");
-        self.shared.update(|live| live.last_error = Some(format!("could not {what}: {error}")));
-    }
-
-    /// Builds and opens a publisher in the place of one that panicked.
-    async fn rebuild(&mut self) -> Result<(), Trouble> {
-        let build = async {
-            let mut publisher = (self.plan.factory)(self.plan.context.clone()).await?;
-            publisher.open(None).await?;
-            anyhow::Ok(publisher)
-        };
-        let error = match call(build, self.plan.config.timeout, &mut self.drain).await {
-            Called::Answered(Ok(publisher)) => {
-                self.adopt(publisher);
-                return Ok(());
-            }
-            Called::Answered(Err(error)) => format!("{error:#}"),
-            Called::TimedOut(after) => format!("not built within {}", humantime::format_duration(after)),
-            Called::Panicked(text) => format!("building panicked: {text}"),
-            Called::GivenUp => "given up at the deadline".to_owned(),
-        };
-        let error = self.plan.context.secrets.redact(&error);
-        Err(Trouble::retry(format!("could not be built again: {error}")))
-    }
-
-    async fn obey(&mut self, command: Command) {
-        match command {
-            Command::Replace { publisher, plan, reply } => {
-                let replaced = self.replace(publisher, *plan).await;
-                // The one before goes on; if its last flush killed it, another one like it does.
-                if replaced.is_err() && self.publisher.is_none() {
-                    self.tend().await;
-                }
-                let _ = reply.send(replaced);
-            }
-            Command::Suspend { reason, reply } => {
-                self.flush().await;
-                self.suspend(&reason);
-                let _ = reply.send(());
-            }
-        }
-    }
-
-    async fn replace(&mut self, mut publisher: Box<dyn Publisher>, plan: Plan) -> Result<(), String> {
-        self.flush().await;
-        let opened = match self.publisher.as_deref_mut() {
-            Some(predecessor) => {
-                let open = async { publisher.open(Some(predecessor)).await };
-                call(open, plan.config.timeout, &mut self.drain).await
-            }
-            None => call(async { publisher.open(None).await }, plan.config.timeout, &mut self.drain).await,
-        };
-        match opened {
-            Called::Answered(Ok(())) => {}
-            failed => {
-                discard(publisher);
-                return Err(match failed {
-                    Called::Answered(Ok(())) | Called::GivenUp => "the delivery is ending".to_owned(),
-                    Called::Answered(Err(error)) => {
-                        plan.context.secrets.redact(&format!("{error:#}")).into_owned()
-                    }
-                    Called::TimedOut(after) => {
-                        format!("not opened within {}", humantime::format_duration(after))
-                    }
-                    Called::Panicked(text) => format!("opening panicked: {text}"),
-                });
-            }
-        }
-        self.plan = plan;
-        self.cursor.set_overflow(self.plan.overflow());
-        self.shared.update(|live| live.kind = self.plan.kind.clone());
-        self.adopt(publisher);
-        // What the old one could not publish the new one may: at once, whatever the backoff was.
-        self.pace.reset();
-        self.show_pace();
-        self.cursor.set_active(true);
-        self.shared.set(State::Running, None);
-        Ok(())
-    }
-
-    fn adopt(&mut self, publisher: Box<dyn Publisher>) {
-        let detail = ask(|| publisher.status()).flatten();
-        let stall = ask(|| publisher.stall()).flatten();
-        discard(self.publisher.replace(publisher));
-        self.suspended = false;
-        self.flush_at = Instant::now() + self.plan.config.flush_interval;
-        self.shared.update(|live| (live.detail, live.stall) = (detail, stall));
-        if self.window.is_empty() {
-            self.cursor.set_active(true);
-            self.shared.set(State::Running, None);
-        }
-    }
-
-    fn suspend(&mut self, reason: &str) {
-        discard(self.publisher.take());
-        self.suspended = true;
-        self.window.pause();
-        self.cursor.set_active(false);
-        self.shared.update(|live| (live.detail, live.stall) = (None, None));
-        self.shared.set(State::Waiting, Some(reason));
-    }
-
-    async fn end(mut self, reason: DropReason) -> Books {
-        self.flush().await;
-        self.close().await;
-        discard(self.publisher.take());
-        let books = self.cursor.retire(reason);
-        if books.dropped.removed + books.dropped.shutdown > 0 {
-            tracing::warn!(
-                publisher = %self.label,
-                dropped = books.dropped.removed + books.dropped.shutdown,
-                "ended before everything was published"
-            );
-        }
-        books
     }
 }
 

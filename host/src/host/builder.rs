@@ -245,6 +245,7 @@ impl Host {
 
     #[cfg(feature = "server")]
     fn services(&self) -> crate::server::Services {
+        use futures_util::future::BoxFuture;
         use serde_json::json;
         let weak = Arc::downgrade(&self.0);
         let publishers = {
@@ -258,6 +259,11 @@ impl Host {
                     .map_or(json!([]), |host| json!(host.planner.plugin_reports(&host.publishers())))
             })
         };
+        let registry = self.0.registry.clone();
+        let reset_plugin = Arc::new(move |label: String| -> BoxFuture<'static, _> {
+            let registry = registry.clone();
+            Box::pin(async move { registry.reset(&label).await })
+        });
         let ready = Arc::new(move || match weak.upgrade() {
             Some(host) if *host.stop.borrow() => Err("the host is shutting down".to_owned()),
             Some(_) => Ok(()),
@@ -269,6 +275,7 @@ impl Host {
             reports: self.0.reports.clone(),
             publishers,
             plugins,
+            reset_plugin,
             host_metrics: self.0.planner.host_metrics.clone(),
             ready,
         }

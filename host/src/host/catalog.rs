@@ -99,7 +99,15 @@ impl Catalog {
                     }
                 },
             };
-            let section = self.completed(section);
+            #[cfg_attr(not(feature = "wasm"), allow(unused_mut, reason = "only plugins have instances"))]
+            let mut section = self.completed(section);
+            #[cfg(feature = "wasm")]
+            if let Some(Source::Plugin { config, .. }) = &source
+                && !section.settings.says("batch.max_records")
+            {
+                // Each instance takes its share of a batch.
+                section.delivery.batch.max_records *= config.limits.instances;
+            }
             entries.extend(source.map(|source| Entry { section, source, filters: Vec::new() }));
         }
         let mut entries = composites.expand(entries, &self.rules, problems);

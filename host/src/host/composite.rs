@@ -105,7 +105,7 @@ impl<'a> Composites<'a> {
         self.find_parents(problems);
         self.find_circles(problems);
         self.check_failovers(problems);
-        let mut expanded = self.assemble(entries);
+        let mut expanded = self.assemble(entries, problems);
         for entry in &mut expanded {
             let tables = self.tables(&entry.section);
             entry.filters = tables.into_iter().filter_map(|only| rules.filter(only)).collect();
@@ -208,7 +208,7 @@ impl<'a> Composites<'a> {
     }
 
     /// Puts the members of failovers into these.
-    fn assemble(&self, entries: Vec<Entry>) -> Vec<Entry> {
+    fn assemble(&self, entries: Vec<Entry>, problems: &mut Problems) -> Vec<Entry> {
         let mut apart = BTreeMap::new();
         let mut assembled = Vec::new();
         for entry in entries {
@@ -219,7 +219,7 @@ impl<'a> Composites<'a> {
         }
         for (label, composite) in &self.all {
             if composite.config.mode == Mode::Failover && self.failover_of(label).is_none() {
-                assembled.push(self.failover(composite, &mut apart, self.all.len()));
+                assembled.push(self.failover(composite, &mut apart, self.all.len(), problems));
             }
         }
         assembled
@@ -237,12 +237,14 @@ impl<'a> Composites<'a> {
         composite: &Composite<'a>,
         apart: &mut BTreeMap<String, Entry>,
         depth: usize,
+        problems: &mut Problems,
     ) -> Entry {
         let mut members = Vec::new();
         for label in &composite.config.members {
             match self.all.get(label.as_str()) {
-                Some(inner) if depth > 0 => members.push(self.failover(inner, apart, depth - 1)),
-                _ => members.extend(apart.remove(label.as_str())),
+                Some(inner) if depth > 0 => members.push(self.failover(inner, apart, depth - 1, problems)),
+                _ => members
+                    .extend(apart.remove(label.as_str()).inspect(|entry| flushes_itself(entry, problems))),
             }
         }
         let source = FailoverSource { config: composite.config.clone(), members };
@@ -269,6 +271,20 @@ impl<'a> Composites<'a> {
         filters
     }
 }
+
+/// What one member holds back no other can answer for.
+#[cfg(feature = "wasm")]
+fn flushes_itself(entry: &Entry, problems: &mut Problems) {
+    if let Source::Plugin { config, .. } = &entry.source
+        && config.acknowledge == crate::wasm::Acknowledge::Flush
+    {
+        let message = "a member of a failover is asked for rows one call at a time: it must be \"publish\"";
+        problems.push(entry.section.problem_at("acknowledge", message));
+    }
+}
+
+#[cfg(not(feature = "wasm"))]
+fn flushes_itself(_: &Entry, _: &mut Problems) {}
 
 impl Planner {
     /// How a failover is built. An attempt at a member may take `timeout`, unless that says otherwise itself.
@@ -333,6 +349,7 @@ pub(super) fn runner(status: &PublisherStatus, within: &[Arc<str>]) -> Option<Pl
     let text = |key: &str| member.and_then(|member| member[key].as_str());
     let state = match text("state") {
         Some("active" | "standby") => State::Running,
+        Some("held") if detail.is_some_and(|detail| detail["state"] == "quarantined") => State::Quarantined,
         Some("held") => State::Held,
         Some("waiting") => State::Waiting,
         Some(_) => State::Retrying,

@@ -313,6 +313,7 @@ impl Planner {
                 // A call is given up after its timeout: a longer one of the plugin's would never be reached.
                 fingerprint.push_str(&format!(" {timeout:?}"));
                 plugin.limits.call_timeout = plugin.limits.call_timeout.min(timeout);
+                plugin.limits.attempt = timeout;
                 self.plugin_host.factory(plugin, self.plugin_dir.path_of(name))
             }
         };

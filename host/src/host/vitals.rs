@@ -114,6 +114,24 @@ fn expose_plugin(out: Exposition, label: &str, detail: &Value) -> Exposition {
             &publisher,
             number("memory_limit_bytes"),
         );
+    for (name, help, value) in [
+        (
+            "pressroom_plugin_quarantined",
+            "1 for a plugin that is not asked any more until it changes or is reset.",
+            u64::from(detail.get("state").is_some_and(|state| state == "quarantined")),
+        ),
+        (
+            "pressroom_plugin_strikes",
+            "Instances in a row that died and had done nothing; limits.strikes of them are a quarantine.",
+            number("strikes"),
+        ),
+        ("pressroom_plugin_instances", "Instances that are alive.", number("instances")),
+    ] {
+        out = out.gauge(name, help, &publisher, value);
+    }
+    let discarded = number("traps") + number("timeouts") + number("calls_given_up");
+    let help = "Instances that were discarded, or could not be started: trap, panic, limit, deadline, call given up.";
+    out = out.counter("pressroom_plugin_failures_total", help, &publisher, discarded);
     for (name, help, key) in [
         ("pressroom_plugin_calls_total", "Calls into a plugin.", "calls"),
         (
@@ -127,9 +145,9 @@ fn expose_plugin(out: Exposition, label: &str, detail: &Value) -> Exposition {
             "instances_retired",
         ),
         (
-            "pressroom_plugin_failures_total",
-            "Instances that were discarded, or could not be started: trap, panic, limit, deadline, call given up.",
-            "traps",
+            "pressroom_plugin_poisoned_records_total",
+            "Records that became dead letters because instances die of them.",
+            "poisoned_records",
         ),
         (
             "pressroom_plugin_log_lines_dropped_total",

@@ -250,6 +250,11 @@ impl Publisher for Failover {
         if failed.is_empty() { Ok(()) } else { Err(PublishError::retry(failed.join("; "))) }
     }
 
+    /// Resets every member.
+    fn reset(&mut self) -> bool {
+        self.members.iter_mut().fold(false, |reset, member| member.reset() || reset)
+    }
+
     fn status(&self) -> Option<StatusSource> {
         Some(status::source(self.members.iter().map(Member::seen).collect()))
     }

@@ -43,6 +43,9 @@ fn services() -> Services {
         collector,
         reports,
         publishers: Arc::new(|| serde_json::json!({"publishers": ["archive"]})),
+        reset_plugin: Arc::new(|label| {
+            Box::pin(async move { if label == "mine" { Ok(()) } else { Err(ResetError::Unknown(label)) } })
+        }),
         plugins: Arc::new(|| serde_json::json!({"plugins": []})),
         host_metrics: Arc::new(|| "up 1\n".to_owned()),
         ready: Arc::new(|| Ok(())),

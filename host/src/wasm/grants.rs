@@ -14,6 +14,7 @@ mod echo;
 mod http;
 mod inject;
 mod rules;
+mod sigv4;
 mod sockets;
 
 pub(super) use counts::Counts;
@@ -23,7 +24,9 @@ use self::http::{Http, MAX_HEADERS};
 use super::limits::Budget;
 use super::output::{Lines, Stdio};
 use super::settings::{Grant, Limits};
+use crate::config::Secrets;
 use addresses::Network;
+use inject::Injection;
 use rules::Rule;
 use sockets::{Peer, Sockets};
 use std::path::{Path, PathBuf};
@@ -51,7 +54,35 @@ pub(super) fn problems(grant: &Grant) -> Vec<(String, String)> {
     for (at, text) in grant.sockets.iter().enumerate() {
         check("sockets", at, text, Peer::parse(text).map(drop));
     }
+    let rules: Vec<_> = grant.http.iter().filter_map(|text| Rule::parse(text).ok()).collect();
+    for (at, entry) in grant.inject.iter().enumerate() {
+        let checked = Injection::parse(entry, &Secrets::default()).and_then(|injection| {
+            let to = injection.to();
+            match rules.iter().any(|rule| rule.target().same_server(to)) {
+                true => Ok(()),
+                false => {
+                    Err(format!("goes to {to}, where no request is granted: add http = [\"POST {to}\"]"))
+                }
+            }
+        });
+        if let Err(cause) = checked {
+            problems.push((format!("grant.inject.{at}"), cause));
+        }
+    }
     problems
+}
+
+/// `known`, and what the grant's credentials hold that nobody may see.
+///
+/// # Errors
+///
+/// A credential cannot be read.
+pub(super) fn secrets(grant: &Grant, known: &Secrets) -> Result<Secrets, String> {
+    let mut values = Vec::new();
+    for entry in &grant.inject {
+        values.extend_from_slice(Injection::parse(entry, known)?.secrets());
+    }
+    Ok(if values.is_empty() { known.clone() } else { known.with(values) })
 }
 
 /// A plugin's grant under one label, ready for its instances.
@@ -73,6 +104,7 @@ impl Granted {
         limits: &Limits,
         base_dir: PathBuf,
         lines: &Arc<Lines>,
+        secrets: &Secrets,
     ) -> Result<Self, String> {
         if let Some((key, cause)) = problems(&grant).into_iter().next() {
             return Err(format!("{key}: {cause}"));
@@ -83,7 +115,11 @@ impl Granted {
         let http = Http {
             client: client(&grant, limits, &base_dir, &rules)?,
             rules,
-            injections: Vec::new(),
+            injections: grant
+                .inject
+                .iter()
+                .map(|entry| Injection::parse(entry, secrets).map(Arc::new))
+                .collect::<Result<_, _>>()?,
             limits: limits.clone(),
             lines: lines.clone(),
             counts: counts.clone(),

@@ -1,13 +1,10 @@
-//! What holds a guest within its bounds: memory and compute.
+//! What holds a guest within its bounds: memory. (Compute is in `compute`.)
 //!
-//! Invariant: every byte that an instance makes the host hold is counted before it is given, and every tick of compute
-//! as it is spent.
+//! Invariant: every byte that an instance makes the host hold is counted before it is given.
 
-use super::engine::TICK;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
+use wasmtime::ResourceLimiter;
 
 /// How many core instances, memories and tables one instance may be made of: a Python guest is 40 core instances.
 const MAX_INSTANCES: usize = 256;
@@ -105,6 +102,11 @@ impl Memory {
         taken
     }
 
+    /// What this instance holds.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
     fn give_back(&mut self) {
         let given_back = std::mem::take(&mut self.last_growth);
         self.held -= given_back;
@@ -158,41 +160,5 @@ impl ResourceLimiter for Memory {
 
     fn tables(&self) -> usize {
         MAX_TABLES
-    }
-}
-
-/// The compute that is left of a call.
-///
-/// It counts how often the guest was found computing, not how late it is: ticks that pass while the guest waits in
-/// the host cost it one at most.
-#[derive(Debug, Default)]
-pub(super) struct Compute {
-    left: u32,
-}
-
-/// The call computed for longer than it may.
-#[derive(Debug, thiserror::Error)]
-#[error("ran past its compute bound")]
-pub(super) struct ComputeExceeded;
-
-impl Compute {
-    /// What a new call may use.
-    pub(super) fn of(bound: Duration) -> Self {
-        Self { left: u32::try_from(bound.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u32::MAX) }
-    }
-}
-
-/// What becomes of a guest that is computing at a tick: it makes way for others, and goes on while it may.
-pub(super) fn at_tick(
-    mut store: StoreContextMut<'_, super::state::State>,
-) -> wasmtime::Result<UpdateDeadline> {
-    let compute = &mut store.data_mut().compute;
-    match compute.left.checked_sub(1) {
-        Some(left) => {
-            compute.left = left;
-            // Tokio's own yield lets the runtime look at its timers and sockets before it comes back.
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
-        }
-        None => Err(wasmtime::Error::new(ComputeExceeded)),
     }
 }

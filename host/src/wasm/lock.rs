@@ -3,7 +3,7 @@
 //! Invariant: what is asked for must be locked, line by line; who asks for less is let in. No value of a credential is
 //! in it.
 
-use super::settings::{DirGrant, Grant};
+use super::settings::{AwsGrant, BasicGrant, DirGrant, Grant, HmacGrant, InjectGrant};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -37,7 +37,7 @@ impl Grant {
     /// adds, where it goes and how, never what it is.
     pub fn summary(&self) -> Vec<String> {
         // Whole, so that a new kind of grant cannot be forgotten here.
-        let Self { dirs, env, http, private, sockets, ca_file } = self;
+        let Self { dirs, env, http, private, sockets, ca_file, inject } = self;
         let dir = |DirGrant { host, guest, write }: &DirGrant| {
             // Quoted, so that no name of a directory makes one grant look like another.
             format!("dirs {host:?} -> {guest:?} {}", if *write { "rw" } else { "ro" })
@@ -47,7 +47,32 @@ impl Grant {
             lines.extend(texts.iter().map(|text| format!("{kind} {text}")));
         }
         lines.extend(ca_file.iter().map(|file| format!("ca_file {file:?}")));
+        lines.extend(inject.iter().map(InjectGrant::summary));
         lines.into_iter().collect()
+    }
+}
+
+impl InjectGrant {
+    fn summary(&self) -> String {
+        // Whole, as above; what is secret is passed over by name.
+        let Self { to, header, value: _, bearer, basic, sigv4, hmac } = self;
+        let mut line = format!("inject {to:?}");
+        if let Some(header) = header {
+            let _ = write!(line, " header {header:?}");
+        }
+        if bearer.is_some() {
+            line.push_str(" bearer");
+        }
+        if let Some(BasicGrant { user, password: _ }) = basic {
+            let _ = write!(line, " basic {user:?}");
+        }
+        if let Some(AwsGrant { access_key: _, secret_key: _, session_token: _, region, service }) = sigv4 {
+            let _ = write!(line, " sigv4 {region:?} {service:?}");
+        }
+        if let Some(HmacGrant { header, secret: _, algorithm, prefix }) = hmac {
+            let _ = write!(line, " hmac {header:?} {algorithm:?} {prefix:?}");
+        }
+        line
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is granted that is not written here, and no setting is ever shown: `config` may hold secrets.
 
+use crate::config::Secret;
 use crate::config::units::{self, ByteSize};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ const LEAST_MEMORY: u64 = 1 << 20;
 /// A core memory of 32 bits has no more.
 const MOST_MEMORY: u64 = 4 << 30;
 const MOST_CONNECTIONS: usize = 1_000;
+/// Each may hold as much as the limit says.
+const MOST_INSTANCES: usize = 64;
 
 /// The section of a publisher with `type = "wasm"`, beside the keys that every publisher has.
 #[derive(Clone, Default, Deserialize)]
@@ -30,6 +33,20 @@ pub struct WasmConfig {
     pub grant: Grant,
     /// How much it may use.
     pub limits: Limits,
+    /// When what it was handed is delivered.
+    pub acknowledge: Acknowledge,
+}
+
+/// When what a plugin was handed is delivered, and forgotten by the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Acknowledge {
+    /// When it has answered ok: what it holds back after that is lost with its instance.
+    #[default]
+    Publish,
+    /// When its `flush` has returned ok after that: what it holds back comes again if its instance is lost.
+    Flush,
 }
 
 /// What of the host a plugin may reach; nothing by default.
@@ -49,6 +66,8 @@ pub struct Grant {
     pub private: Vec<String>,
     /// Addresses that sockets may reach, as `udp://127.0.0.1:8125` or `tcp://[::1]:2003`.
     pub sockets: Vec<String>,
+    /// Credentials that the host adds to requests; the plugin never sees them.
+    pub inject: Vec<InjectGrant>,
     /// Certificates (PEM) that servers may also be signed by, beside the machine's own; a relative path starts at the
     /// configuration's directory.
     pub ca_file: Option<PathBuf>,
@@ -65,6 +84,74 @@ pub struct DirGrant {
     /// Whether the plugin may change what is in it.
     #[serde(default)]
     pub write: bool,
+}
+
+/// A credential that the host adds to requests to one place: one of `header` with `value`, `bearer`, `basic`, `sigv4`
+/// and `hmac`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct InjectGrant {
+    /// Where: scheme, host, port, and a path; it and all below it.
+    pub to: String,
+    /// A header, whose value is `value`.
+    pub header: Option<String>,
+    /// The whole value of `header`.
+    pub value: Option<Secret>,
+    /// A token: `authorization: Bearer …`.
+    pub bearer: Option<Secret>,
+    /// User and password: `authorization: Basic …`.
+    pub basic: Option<BasicGrant>,
+    /// AWS Signature Version 4 of the request.
+    pub sigv4: Option<AwsGrant>,
+    /// A signature of the body.
+    pub hmac: Option<HmacGrant>,
+}
+
+/// User and password.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BasicGrant {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// Keys of AWS, and what they sign for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsGrant {
+    /// The access key's id.
+    pub access_key: Secret,
+    /// The secret access key.
+    pub secret_key: Secret,
+    /// The token of temporary keys.
+    pub session_token: Option<Secret>,
+    /// The region, such as `eu-west-1`.
+    pub region: String,
+    /// The service, such as `s3` or `es`.
+    pub service: String,
+}
+
+/// How a body is signed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HmacGrant {
+    /// The header that the signature goes into, in hexadecimal.
+    pub header: String,
+    /// The key.
+    pub secret: Secret,
+    /// `sha256` (default) or `sha512`.
+    #[serde(default = "sha256")]
+    pub algorithm: String,
+    /// What stands before the signature, such as `sha256=`.
+    #[serde(default)]
+    pub prefix: String,
+}
+
+fn sha256() -> String {
+    "sha256".to_owned()
 }
 
 /// How much a plugin may use.
@@ -87,6 +174,13 @@ pub struct Limits {
     pub body: ByteSize,
     /// Log lines a second, in the long run; ten times as many at once.
     pub log_rate: u32,
+    /// How many instances share the work, at the same time.
+    pub instances: usize,
+    /// So many instances that die in a row without having done anything are quarantined.
+    pub strikes: u32,
+    /// How long a publisher's call may take, which may be many of the plugin's: the section's `timeout`.
+    #[serde(skip)]
+    pub(crate) attempt: Duration,
 }
 
 impl Default for Limits {
@@ -98,6 +192,9 @@ impl Default for Limits {
             connections: 16,
             body: ByteSize::mib(16),
             log_rate: 100,
+            instances: 1,
+            strikes: 5,
+            attempt: Duration::from_secs(30),
         }
     }
 }
@@ -133,6 +230,17 @@ impl WasmConfig {
         if self.limits.log_rate == 0 {
             problem("limits.log_rate", "must be at least one line a second".to_owned());
         }
+        if !(1..=MOST_INSTANCES).contains(&self.limits.instances) {
+            problem("limits.instances", format!("must be from 1 to {MOST_INSTANCES}"));
+        } else if self.limits.instances > 1 && self.acknowledge == Acknowledge::Flush {
+            problem(
+                "limits.instances",
+                "must be 1 with acknowledge = \"flush\": one instance is flushed at a time".to_owned(),
+            );
+        }
+        if self.limits.strikes == 0 {
+            problem("limits.strikes", "must be at least 1".to_owned());
+        }
         for (at, dir) in self.grant.dirs.iter().enumerate() {
             if dir.guest.is_empty() {
                 problem(
@@ -160,6 +268,7 @@ impl fmt::Debug for WasmConfig {
             .field("config", &self.config.keys().collect::<Vec<_>>())
             .field("grant", &self.grant)
             .field("limits", &self.limits)
+            .field("acknowledge", &self.acknowledge)
             .finish()
     }
 }

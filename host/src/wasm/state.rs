@@ -1,7 +1,8 @@
 //! What the host keeps for one instance: the data of its `Store`.
 
+use super::compute::Compute;
 use super::grants::Gate;
-use super::limits::{Compute, Memory};
+use super::limits::Memory;
 use super::output::Lines;
 use super::settings::Answers;
 use std::sync::Arc;

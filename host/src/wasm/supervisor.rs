@@ -1,54 +1,455 @@
-//! A plugin as a publisher: keeps an instance alive, bounds its calls, and replaces it when it fails.
+//! A plugin as a publisher: keeps instances alive, bounds their calls, replaces those that fail, and finds out whether it
+//! is the plugin that fails or a record.
 //!
-//! Invariant: at any moment there is one instance or none. A call takes the instance out, and puts it back only if it
-//! came to its end: after a trap, a deadline, or a call that the caller gave up, it is gone, whatever happens.
+//! Invariant: a row is reported as delivered, rejected or handed back by what an instance that came to its end said of it,
+//! and else only as one of these:
+//!
+//! - **Poison**, a dead letter with the text of the trap: a fresh instance died of it that was handed nothing else, and
+//!   another row of its kind was published beside it, in the same call of the publisher or in a later one.
+//! - **Undecided**, handed back: it died so, and nothing beside it has been published. `delivery` reads on, so that there
+//!   is something beside it. One that stays alone is tried again now and then; two or more of which none is published
+//!   are the plugin's fault.
+//! - **Not tried yet**, handed back: time ran out, or something else came between.
+//!
+//! How it gets there: a batch that an instance dies of is tried again on a fresh one, at once, and then in halves
+//! ([`sift`]). That costs no wait and, where something is published, no strike; where nothing is, one strike and one
+//! wait ([`health`]). Enough strikes in a row are a quarantine. A host that waited for too long (a slow server), and a
+//! call that the caller gave up, cost the instance and nothing else.
 
-use super::bindings::{self, Answer, GuestError, Published};
-use super::instance::{Failure, Instance, Setup};
-use crate::publisher::{PublishError, PublishResult, Publisher, StatusSource};
-use crate::record::{EventBatch, NetworkBatch, Rows};
+mod health;
+mod lane;
+mod sift;
+
+use super::bindings::Published;
+use super::instance::{Failure, Setup};
+use super::settings::Acknowledge;
+use super::status::Stands;
+use crate::publisher::{Fate, PublishError, PublishResult, Publisher, Standing, StatusSource, Unpublished};
+use crate::record::{EventBatch, Kind as RecordKind, NetworkBatch, Record, Rows};
+use health::{At, Health};
+use lane::{Death, Kind, Lane, Then};
+use sift::{Sifted, Stop, Tried, Tries, sift};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::time::{Instant, error::Elapsed, timeout};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
 
-/// The bounds of the wait for the next instance, which doubles with every failure.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// An instance that has lived this long has made good for those before it.
-const HEALTHY: Duration = Duration::from_secs(60);
+/// How often a record is tried again that an instance died of, while nothing comes that could be published beside it.
+const LONELY: Duration = Duration::from_secs(60);
 
 /// A running plugin.
 pub(super) struct Plugin {
     setup: Arc<Setup>,
-    instance: Option<Instance>,
-    backoff: Backoff,
+    /// Each has an instance at a time; the rows of a call are shared out among them.
+    lanes: Vec<Lane>,
+    health: Health,
+    events: Doubts,
+    operations: Doubts,
+    /// An instance died while it flushed: what it held is published and flushed part by part.
+    careful: bool,
+    /// What was published could not be flushed at once, as it was to be.
+    stuck: bool,
+}
+
+/// What is known of rows of one kind that were handed back.
+#[derive(Default)]
+struct Doubts {
+    /// Those that killed an instance alone, by their record's id.
+    suspects: HashMap<Uuid, Suspect>,
+    /// How many of the others to try at once; 0 for all.
+    grain: usize,
+    /// The last call stopped so as not to run past its deadline, and had published others beside them: it is not the
+    /// plugin. The next one goes on with it.
+    proven: bool,
+}
+
+struct Suspect {
+    text: String,
+    tried: Instant,
+}
+
+/// What a call is to try.
+struct Plan {
+    numbers: Vec<u32>,
+    /// To be tried once something else has been published.
+    suspects: Vec<(u32, Suspect)>,
+    /// It is one record, alone, that killed an instance before.
+    lonely: bool,
 }
 
 impl Plugin {
     /// Makes the first instance, so that a plugin that cannot run is found out before anything depends on it.
     pub(super) async fn start(setup: Arc<Setup>) -> Result<Self, Failure> {
-        let limit = setup.limits.call_timeout;
-        let instance = timeout(limit, Instance::start(&setup)).await.map_err(|_| Failure::TimedOut)??;
-        Ok(Self { setup, instance: Some(instance), backoff: Backoff::default() })
+        let mut lanes = vec![Lane::start(setup.clone()).await?];
+        lanes.resize_with(setup.limits.instances.max(1), || Lane::empty(setup.clone()));
+        let health = Health::new(setup.limits.strikes);
+        Ok(Self {
+            setup,
+            lanes,
+            health,
+            events: Doubts::default(),
+            operations: Doubts::default(),
+            careful: false,
+            stuck: false,
+        })
     }
 
     async fn publish<R: Published>(&mut self, rows: &Rows<R>) -> PublishResult {
-        let limit = self.setup.limits.call_timeout;
-        let mut call = Call::begin(self)?;
-        let outcome = timeout(limit, call.publish(rows)).await;
-        bindings::answer(call.end(outcome)?, rows.len())
+        self.stuck = false;
+        if let Err(error) = self.may_be_asked() {
+            self.doubts::<R>().proven = false;
+            return Err(error);
+        }
+        let plan = self.plan(rows)?;
+        let Doubts { grain, proven, .. } = *self.doubts::<R>();
+        let careful = self.at_flush() && (self.careful || grain > 0 || !plan.suspects.is_empty());
+        let mut attempts = Attempts {
+            rows: rows.clone(),
+            until: Instant::now() + self.setup.limits.attempt,
+            call: self.setup.limits.call_timeout,
+            careful,
+            at_flush: self.at_flush(),
+            stuck: false,
+            proof: Arc::new(AtomicBool::new(proven)),
+        };
+        let mut sifted = self.sift(&attempts, &plan.numbers, grain).await;
+        sifted.published |= proven;
+        let mut kept = plan.suspects;
+        if sifted.published && sifted.stop.is_none() && !kept.is_empty() {
+            let numbers: Vec<u32> = std::mem::take(&mut kept).into_iter().map(|(row, _)| row).collect();
+            attempts.stuck = self.stuck;
+            sifted.join(self.sift_here(attempts, &numbers, 1).await);
+        }
+        if sifted.died.is_none() && sifted.stop.is_none() {
+            self.careful = false;
+        }
+        let died_retiring: Vec<Death> = self.lanes.iter_mut().filter_map(Lane::died_retiring).collect();
+        for Death { text, lived, .. } in died_retiring {
+            self.strike(At::Flush, lived, &text);
+        }
+        if sifted.published && careful && !self.stuck {
+            self.health.flushed();
+        }
+        let outcome = self.conclude(rows, sifted, kept, plan.lonely);
+        self.show();
+        outcome
     }
 
-    /// The instance failed: what to tell delivery.
-    fn failed(&mut self, failure: &Failure, lived: Option<Duration>) -> PublishError {
-        let cause = self.setup.explain(failure);
-        let wait = self.backoff.failed(lived);
-        self.setup.status.failed(&cause);
-        tracing::warn!(target: "pressroom::plugin", label = &*self.setup.label, cause, ?wait, "plugin failed, its instance is discarded");
-        let reason = format!("plugin {}: {cause}", self.setup.label);
-        PublishError::Retry { reason, after: Some(wait) }
+    /// # Errors
+    ///
+    /// It is in quarantine, or its next instance is not due yet.
+    fn may_be_asked(&self) -> Result<(), PublishError> {
+        if let Some(error) = self.in_quarantine() {
+            return Err(error);
+        }
+        match self.health.wait() {
+            Some(wait) if !self.lanes.iter().all(Lane::is_alive) => {
+                let reason = format!("plugin {}: waits for its next instance", self.setup.label);
+                Err(PublishError::Retry { reason, after: Some(wait) })
+            }
+            _ => Ok(()),
+        }
     }
+
+    fn in_quarantine(&self) -> Option<PublishError> {
+        let label = &self.setup.label;
+        let reason = self.health.quarantined()?;
+        Some(PublishError::hold(format!(
+            "plugin {label}: {reason}; it is asked again when its file or its section changes, or after `pressroom \
+             plugin reset {label}`"
+        )))
+    }
+
+    /// # Errors
+    ///
+    /// There is nothing but one suspect, and it has been tried just now.
+    fn plan<R: Published>(&mut self, rows: &Rows<R>) -> Result<Plan, PublishError> {
+        let mut plan = Plan { numbers: Vec::new(), suspects: Vec::new(), lonely: false };
+        let reason = format!("plugin {}", self.setup.label);
+        let doubts = self.doubts::<R>();
+        if doubts.suspects.is_empty() {
+            plan.numbers = (0..number(rows.len())).collect();
+            return Ok(plan);
+        }
+        // What is not there any more is forgotten.
+        let mut known = std::mem::take(&mut doubts.suspects);
+        for (row, record) in (0..).zip(rows.iter()) {
+            match known.remove(&record.id()) {
+                Some(suspect) => plan.suspects.push((row, suspect)),
+                None => plan.numbers.push(row),
+            }
+        }
+        match plan.suspects.as_slice() {
+            _ if !plan.numbers.is_empty() || doubts.proven => {}
+            [(_, suspect)] => {
+                let wait = LONELY.saturating_sub(suspect.tried.elapsed());
+                if !wait.is_zero() {
+                    let reason = format!(
+                        "{reason}: {}; it is not known whether that is the record's fault: waits for one beside it",
+                        suspect.text
+                    );
+                    let suspects = plan.suspects.into_iter();
+                    doubts
+                        .suspects
+                        .extend(suspects.zip(rows.iter()).map(|((_, suspect), row)| (row.id(), suspect)));
+                    return Err(PublishError::Retry { reason, after: Some(wait) });
+                }
+                plan.lonely = true;
+                (plan.numbers, plan.suspects) = (vec![0], Vec::new());
+            }
+            _ => {
+                // It is the plugin, as far as is known. Once more from the start.
+                doubts.grain = 0;
+                (plan.numbers, plan.suspects) = ((0..number(rows.len())).collect(), Vec::new());
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Shares rows out among the lanes, each of which goes through its own.
+    async fn sift<R: Published>(&mut self, attempts: &Attempts<R>, numbers: &[u32], grain: usize) -> Sifted {
+        let lanes = self.lanes.len().min(numbers.len());
+        if lanes <= 1 {
+            return self.sift_here(attempts.clone(), numbers, grain).await;
+        }
+        let mut tasks = JoinSet::new();
+        let shares = numbers.chunks(numbers.len().div_ceil(lanes));
+        for (at, (lane, numbers)) in self.lanes.iter_mut().zip(shares).enumerate() {
+            let (mut lane, mut attempts, numbers) = (lane.take(), attempts.clone(), numbers.to_vec());
+            tasks.spawn(async move {
+                let sifted = attempts.sift(&mut lane, &numbers, grain).await;
+                (at, lane, sifted)
+            });
+        }
+        let mut sifted = Sifted::default();
+        while let Some(joined) = tasks.join_next().await {
+            match joined {
+                Ok((at, lane, share)) => {
+                    if let Some(place) = self.lanes.get_mut(at) {
+                        *place = lane;
+                    }
+                    sifted.join(share);
+                }
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime is ending: nobody waits for an answer.
+                Err(_) => std::future::pending().await,
+            }
+        }
+        sifted
+    }
+
+    /// Goes through rows with the first lane.
+    async fn sift_here<R: Published>(
+        &mut self,
+        mut attempts: Attempts<R>,
+        numbers: &[u32],
+        grain: usize,
+    ) -> Sifted {
+        let Some(lane) = self.lanes.first_mut() else { return Sifted::default() };
+        let sifted = attempts.sift(lane, numbers, grain).await;
+        self.stuck |= attempts.stuck;
+        sifted
+    }
+
+    /// What becomes of `rows`; `kept` are suspects that could not be tried again.
+    fn conclude<R: Published>(
+        &mut self,
+        rows: &Rows<R>,
+        sifted: Sifted,
+        kept: Vec<(u32, Suspect)>,
+        lonely: bool,
+    ) -> PublishResult {
+        let Sifted { mut left_out, suspects, rest, grain, died, published, answered, stop } = sifted;
+        let mut found: HashMap<u32, Suspect> = kept.into_iter().collect();
+        if published {
+            self.health.published();
+            self.setup.status.poisoned.fetch_add(suspects.len() as u64, Ordering::Relaxed);
+            left_out.extend(suspects.into_iter().map(|(row, text)| {
+                let reason = format!("plugin {}: dies of this record: {text}", self.setup.label);
+                Unpublished { row, fate: Fate::Reject { reason } }
+            }));
+        } else {
+            let now = Instant::now();
+            found.extend(suspects.into_iter().map(|(row, text)| (row, Suspect { text, tried: now })));
+        }
+        let mut again = rest;
+        again.extend(found.keys());
+        // What was seen in this call counts for the one that goes on with it, at once, and for no later one.
+        let goes_on = matches!(stop, Some(Stop::OutOfTime | Stop::InVain));
+        let mut doubts = Doubts { grain, proven: published && goes_on, ..Doubts::default() };
+        if !found.is_empty() {
+            let numbered = (0..).zip(rows.iter());
+            let suspects = numbered.filter_map(|(row, record)| Some((record.id(), found.remove(&row)?)));
+            doubts.suspects = suspects.collect();
+        }
+        *self.doubts::<R>() = doubts;
+        if again.is_empty() && stop.is_none() {
+            // Where it rejected all of them as one, that is passed on.
+            return match left_out.first() {
+                Some(Unpublished { fate: Fate::Reject { reason }, .. })
+                    if !published && left_out.len() == rows.len() && all_the_same(&left_out, reason) =>
+                {
+                    Err(PublishError::reject(reason.as_str()))
+                }
+                _ => Ok(left_out),
+            };
+        }
+        let error = self.why_again(died, published || answered, published, stop, lonely);
+        if again.len() == rows.len() {
+            return Err(error);
+        }
+        let (reason, after) = match error {
+            PublishError::Retry { reason, after } => (reason, after),
+            PublishError::Reject { reason } | PublishError::Hold { reason } => (reason, None),
+        };
+        let fate = Fate::Retry { reason, after };
+        left_out.extend(again.into_iter().map(|row| Unpublished { row, fate: fate.clone() }));
+        Ok(left_out)
+    }
+
+    /// Why rows are handed back, and what that costs the plugin.
+    fn why_again(
+        &mut self,
+        died: Option<(String, Option<Duration>)>,
+        answered: bool,
+        published: bool,
+        stop: Option<Stop>,
+        lonely: bool,
+    ) -> PublishError {
+        let label = self.setup.label.clone();
+        let retry =
+            |cause: &str, after| PublishError::Retry { reason: format!("plugin {label}: {cause}"), after };
+        let (died, lived) = died.unwrap_or_default();
+        match stop {
+            Some(Stop::Advised(error)) => error,
+            Some(Stop::Late(cause)) => retry(&cause, None),
+            Some(Stop::Unwell(cause)) => {
+                let wait = self.strike(At::Publish, None, &cause);
+                self.in_quarantine().unwrap_or_else(|| retry(&cause, Some(wait)))
+            }
+            Some(Stop::OutOfTime | Stop::InVain) if published => {
+                retry(&format!("{died}; it is being found out of which records"), None)
+            }
+            _ if lonely => retry(&died, Some(LONELY)),
+            _ if answered => retry(&died, None),
+            _ => {
+                let wait = self.strike(At::Publish, lived, &died);
+                self.in_quarantine().unwrap_or_else(|| retry(&died, Some(wait)))
+            }
+        }
+    }
+
+    /// Instances died in vain. Returns how long it is until the next one.
+    fn strike(&mut self, at: At, lived: Option<Duration>, cause: &str) -> Duration {
+        let (label, was_quarantined) = (&*self.setup.label, self.health.quarantined().is_some());
+        let wait = self.health.failed(at, lived, cause);
+        let strikes = self.health.strikes();
+        match self.health.quarantined() {
+            Some(reason) if !was_quarantined => {
+                tracing::error!(target: "pressroom::plugin", label, "{reason}");
+            }
+            _ => tracing::warn!(target: "pressroom::plugin", label, cause, ?wait, strikes, "plugin failed"),
+        }
+        wait
+    }
+
+    fn show(&self) {
+        let stands = match (self.health.quarantined(), self.health.wait()) {
+            (Some(_), _) => Stands::Quarantined,
+            (None, Some(_)) if !self.lanes.iter().any(Lane::is_alive) => Stands::BackingOff,
+            _ => Stands::Running,
+        };
+        self.setup.status.stands(stands, self.health.strikes());
+    }
+
+    fn at_flush(&self) -> bool {
+        self.setup.acknowledge == Acknowledge::Flush
+    }
+
+    fn doubts<R: Record>(&mut self) -> &mut Doubts {
+        if R::KIND == RecordKind::Event { &mut self.events } else { &mut self.operations }
+    }
+}
+
+/// A row's number. There are never so many rows that it has none.
+fn number(row: usize) -> u32 {
+    u32::try_from(row).unwrap_or(u32::MAX)
+}
+
+/// The attempts of one lane within one call of the publisher.
+#[derive(Clone)]
+struct Attempts<R: Published> {
+    rows: Rows<R>,
+    /// Whoever calls gives up then.
+    until: Instant,
+    /// What an attempt may take.
+    call: Duration,
+    /// What is published is flushed at once.
+    careful: bool,
+    at_flush: bool,
+    /// That could not be done.
+    stuck: bool,
+    /// Something was published.
+    proof: Arc<AtomicBool>,
+}
+
+impl<R: Published> Attempts<R> {
+    async fn sift(&mut self, lane: &mut Lane, numbers: &[u32], grain: usize) -> Sifted {
+        let proof = self.proof.clone();
+        sift(numbers, grain, &proof, &mut Attempting { attempts: self, lane }).await
+    }
+}
+
+struct Attempting<'a, R: Published> {
+    attempts: &'a mut Attempts<R>,
+    lane: &'a mut Lane,
+}
+
+impl<R: Published> Tries for Attempting<'_, R> {
+    async fn attempt(&mut self, numbers: &[u32]) -> Tried {
+        let attempts = &mut *self.attempts;
+        // All of them are the batch as it came, with the views that it has.
+        let part =
+            (numbers.len() < attempts.rows.len()).then(|| attempts.rows.select(numbers.iter().copied()));
+        let rows = part.as_ref().unwrap_or(&attempts.rows);
+        let then = if attempts.careful { Then::Flush } else { Then::Nothing };
+        match self.lane.publish(rows, then).await {
+            Ok((answer, Ok(()))) => Tried::Answered(answer),
+            Ok((answer, Err(PublishError::Reject { reason }))) => {
+                Tried::Answered(answer.map(|left_out| all_rejected(left_out, rows.len(), &reason)))
+            }
+            Ok((answer, Err(_))) => {
+                attempts.stuck = true;
+                Tried::Answered(answer)
+            }
+            Err(Death { kind: Kind::Unborn, text, .. }) => Tried::Stopped(Stop::Unwell(text)),
+            Err(Death { kind: Kind::Late, text, .. }) => Tried::Stopped(Stop::Late(text)),
+            Err(Death { kind: Kind::Died, text, fresh, lived }) => {
+                attempts.careful = attempts.at_flush;
+                Tried::Died { text, fresh, lived }
+            }
+        }
+    }
+
+    fn has_time(&self) -> bool {
+        !self.attempts.stuck && Instant::now() + self.attempts.call <= self.attempts.until
+    }
+}
+
+fn all_the_same(left_out: &[Unpublished], text: &str) -> bool {
+    left_out.iter().all(|entry| matches!(&entry.fate, Fate::Reject { reason } if reason == text))
+}
+
+/// What an answer comes to when all that it took was then given up.
+fn all_rejected(mut left_out: Vec<Unpublished>, rows: usize, reason: &str) -> Vec<Unpublished> {
+    let taken: Vec<u32> =
+        (0..number(rows)).filter(|row| left_out.iter().all(|entry| entry.row != *row)).collect();
+    let reject = |row| Unpublished { row, fate: Fate::Reject { reason: reason.to_owned() } };
+    left_out.extend(taken.into_iter().map(reject));
+    left_out
 }
 
 #[async_trait::async_trait]
@@ -62,143 +463,54 @@ impl Publisher for Plugin {
     }
 
     async fn flush(&mut self) -> Result<(), PublishError> {
-        // Without an instance nothing is held back.
-        if self.instance.is_none() {
-            return Ok(());
+        self.stuck = false;
+        let mut outcome = Ok(());
+        for at in 0..self.lanes.len() {
+            let Some(lane) = self.lanes.get_mut(at) else { continue };
+            let was_alive = lane.is_alive();
+            let flushed = match lane.flush().await {
+                Ok(flushed) => {
+                    if was_alive && flushed.is_ok() {
+                        self.health.flushed();
+                    }
+                    flushed
+                }
+                Err(Death { text, lived, kind, .. }) => {
+                    self.careful = true;
+                    let reason = format!("plugin {}: {text}", self.setup.label);
+                    let after = (kind == Kind::Died).then(|| self.strike(At::Flush, lived, &text));
+                    Err(self.in_quarantine().unwrap_or(PublishError::Retry { reason, after }))
+                }
+            };
+            outcome = outcome.and(flushed);
         }
-        let limit = self.setup.limits.call_timeout;
-        let mut call = Call::begin(self)?;
-        let outcome = timeout(limit, call.flush()).await;
-        call.end(outcome)?.map_err(bindings::error)
+        self.show();
+        outcome
     }
 
     fn status(&self) -> Option<StatusSource> {
         let status = self.setup.status.clone();
         Some(Arc::new(move || status.json()))
     }
-}
 
-/// A call under way. Dropped before its end, it takes the instance with it.
-struct Call<'a> {
-    plugin: &'a mut Plugin,
-    instance: Option<Instance>,
-    ended: bool,
-}
-
-impl<'a> Call<'a> {
-    /// # Errors
-    ///
-    /// The next instance is not due yet.
-    fn begin(plugin: &'a mut Plugin) -> Result<Self, PublishError> {
-        let instance = plugin.instance.take();
-        if instance.is_none()
-            && let Some(wait) = plugin.backoff.wait()
-        {
-            let reason = format!("plugin {}: waits for its next instance", plugin.setup.label);
-            return Err(PublishError::Retry { reason, after: Some(wait) });
+    fn standing(&self) -> Standing {
+        let mut standing = Standing::default();
+        standing.at_flush = self.at_flush();
+        standing.flush_due = standing.at_flush && (self.stuck || self.lanes.iter().any(Lane::is_due));
+        standing.lost = self.lanes.iter().map(Lane::lost).sum();
+        standing.quarantined = self.health.quarantined().is_some();
+        if !standing.quarantined {
+            standing.undecided = self.events.suspects.len() + self.operations.suspects.len();
         }
-        Ok(Self { plugin, instance, ended: false })
+        standing.unfinished = self.events.proven || self.operations.proven;
+        standing
     }
 
-    async fn publish<R: Published>(&mut self, rows: &Rows<R>) -> Result<Answer, Failure> {
-        self.retire_if_due().await?;
-        self.instance().await?.publish(rows).await
-    }
-
-    async fn flush(&mut self) -> Result<Result<(), GuestError>, Failure> {
-        self.instance().await?.flush().await
-    }
-
-    async fn instance(&mut self) -> Result<&mut Instance, Failure> {
-        let instance = match self.instance.take() {
-            Some(instance) => instance,
-            None => Instance::start(&self.plugin.setup).await?,
-        };
-        Ok(self.instance.insert(instance))
-    }
-
-    /// An instance that is about to reach its limit, or runs code that there is better of, makes way for a fresh one,
-    /// once it has handed on what it holds.
-    async fn retire_if_due(&mut self) -> Result<(), Failure> {
-        if let Some(instance) =
-            self.instance.as_mut().filter(|instance| instance.is_full() || instance.is_outdated())
-            && matches!(instance.flush().await?, Ok(()) | Err(GuestError::Reject(_)))
-        {
-            self.instance = None;
-            self.plugin.setup.status.retired.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn end<T>(mut self, outcome: Result<Result<T, Failure>, Elapsed>) -> Result<T, PublishError> {
-        self.ended = true;
-        let failure = match outcome {
-            Ok(Ok(answer)) => {
-                self.plugin.instance = self.instance.take();
-                return Ok(answer);
-            }
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure::TimedOut,
-        };
-        let lived = self.instance.take().map(|instance| instance.since.elapsed());
-        Err(self.plugin.failed(&failure, lived))
-    }
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            let lived = self.instance.take().map(|instance| instance.since.elapsed());
-            self.plugin.failed(&Failure::Cancelled, lived);
-        }
-    }
-}
-
-/// When the next instance is due: full jitter below a bound that doubles with every failure.
-#[derive(Debug, Default)]
-struct Backoff {
-    failures: u32,
-    until: Option<Instant>,
-}
-
-impl Backoff {
-    /// An instance failed that had lived so long, if it had come to life.
-    fn failed(&mut self, lived: Option<Duration>) -> Duration {
-        if lived.is_some_and(|lived| lived >= HEALTHY) {
-            self.failures = 0;
-        }
-        let most =
-            FIRST_WAIT.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(LONGEST_WAIT);
-        self.failures = self.failures.saturating_add(1);
-        let wait = most.mul_f64(fastrand::f64());
-        self.until = Some(Instant::now() + wait);
-        wait
-    }
-
-    /// How long there is still to wait.
-    fn wait(&self) -> Option<Duration> {
-        self.until?.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Backoff, FIRST_WAIT, HEALTHY, LONGEST_WAIT};
-
-    #[tokio::test(start_paused = true)]
-    async fn the_wait_grows_to_a_bound_and_is_forgotten_after_healthy_time() {
-        let mut backoff = Backoff::default();
-        assert_eq!(backoff.wait(), None);
-        for failures in 0..100_u32 {
-            let wait = backoff.failed(None);
-            assert!(
-                wait <= FIRST_WAIT.saturating_mul(1 << failures.min(20)).min(LONGEST_WAIT),
-                "{failures} {wait:?}"
-            );
-            assert_eq!(backoff.wait().unwrap_or_default(), wait);
-            tokio::time::advance(wait).await;
-            assert_eq!(backoff.wait(), None);
-        }
-        assert!(backoff.failed(Some(HEALTHY)) <= FIRST_WAIT);
+    fn reset(&mut self) -> bool {
+        self.health.reset();
+        (self.events, self.operations) = (Doubts::default(), Doubts::default());
+        self.show();
+        tracing::info!(target: "pressroom::plugin", label = &*self.setup.label, "reset: what was held against it is forgotten");
+        true
     }
 }

@@ -3,8 +3,10 @@
 pub(super) mod guests;
 mod hostile;
 mod http;
+mod inject;
 mod server;
 mod sockets;
+mod supervision;
 mod tiers;
 
 use super::{HostSettings, LoadError, PluginHost, WasmConfig};
@@ -72,7 +74,7 @@ impl Subject {
     /// A call must fail for `cause`, in words that name the plugin, and leave nothing behind.
     async fn fails(&mut self, cause: &str) {
         let error = self.publish_when_due().await.unwrap_err();
-        let PublishError::Retry { reason, after: Some(_) } = &error else { panic!("{error:?}") };
+        let PublishError::Retry { reason, .. } = &error else { panic!("{error:?}") };
         assert!(reason.starts_with("plugin subject: ") && reason.contains(cause), "{reason}");
         assert!(reason.len() < 8 << 10, "a reason of {} bytes", reason.len());
         assert_eq!(self.count("memory_bytes"), 0, "its memory is back");

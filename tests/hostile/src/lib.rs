@@ -26,6 +26,8 @@
 //! | `forged-…` | an error, a panic, that would write a line of the host's log | |
 //! | `secret-in-…` | says a setting that the configuration keeps secret | `secret` |
 //! | `start-error`, `flush-error` | refuses to start; never flushes | `reason` |
+//! | `nap` | waits `n` times, computing next to nothing between | `n` (3), `ms` (1,000) |
+//! | `flush-poison` | dies in `flush` after a batch that held an event named `poison` | |
 //! | `sleep`, `sleep-start`, `sleep-flush` | waits on the host's clock, computing nothing | `ms` (1,000) |
 //! | `open-file` | opens and reads `path` | `path` (`/etc/passwd`) |
 //! | `write-file` | writes `path` | `path` (`/out/hostile`) |
@@ -79,6 +81,7 @@ struct Hostile {
     calls: usize,
     seen: count::Seen,
     kept: Vec<Vec<u8>>,
+    poisoned: bool,
 }
 
 impl Hostile {
@@ -93,7 +96,7 @@ impl Hostile {
             "secret-in-refusal" => return Err(secret()),
             _ => {}
         }
-        Ok(Self { behaviour, calls: 0, seen: count::Seen::default(), kept: Vec::new() })
+        Ok(Self { behaviour, calls: 0, seen: count::Seen::default(), kept: Vec::new(), poisoned: false })
     }
 
     fn publish(&mut self, batch: &Batch<'_, '_>) -> PublishResult {
@@ -140,6 +143,12 @@ impl Hostile {
             "secret-in-row" => return Ok(vec![Unpublished::reject(0, secret())]),
             "secret-in-panic" => die::panic_with(&secret()),
             "giant-error" => return Err(PublishError::retry("x".repeat(number("bytes", 32 << 20)?))),
+            "nap" => {
+                for _ in 0..number("n", 3)? {
+                    sleep().map_err(PublishError::hold)?;
+                }
+            }
+            "flush-poison" => self.poisoned |= batch.holds_poison(),
             "sleep" => sleep().map_err(PublishError::hold)?,
             "open-file" => ask::open_file(&text("path", "/etc/passwd")),
             "write-file" => ask::write_file(&text("path", "/out/hostile")),
@@ -187,6 +196,7 @@ impl Publisher for Hostile {
             "flush-error" => return Err(PublishError::retry(text("reason", "it never flushes"))),
             "spin-flush" => die::spin(),
             "trap-flush" => die::trap(),
+            "flush-poison" if self.poisoned => die::trap(),
             "sleep-flush" => sleep().map_err(PublishError::hold)?,
             _ => {}
         }

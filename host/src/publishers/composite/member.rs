@@ -339,6 +339,19 @@ impl Member {
         Err(format!("{}: could not close: {}", self.label(), self.redact(&error)))
     }
 
+    /// Has its publisher forget what is held against it; then it is asked again when its turn comes. False if there is
+    /// nothing to forget.
+    pub(super) fn reset(&mut self) -> bool {
+        let publisher = self.publisher.as_mut();
+        let reset = publisher.and_then(|publisher| ask(|| publisher.reset())).unwrap_or_default();
+        if reset {
+            self.breaker = Breaker::new(self.settings);
+            self.seen.lock().reason = None;
+            self.note();
+        }
+        reset
+    }
+
     fn settle_cut_off(&mut self) {
         if let Some(began) = self.began.take() {
             self.failed(began, "the attempt was cut off", None);

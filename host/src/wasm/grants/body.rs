@@ -82,13 +82,13 @@ impl Outgoing {
 
     /// All of it at once.
     pub(super) async fn collect(mut self) -> Result<Whole, Cut> {
-        let mut whole = Whole { bytes: Vec::new(), charges: Vec::new() };
+        let (mut bytes, mut charges) = (Vec::new(), Vec::new());
         while let Some(chunk) = std::future::poll_fn(|context| self.poll_chunk(context)).await {
             let chunk = chunk?;
-            whole.charges.extend(self.budget.charge(chunk.len()));
-            whole.bytes.extend_from_slice(&chunk);
+            charges.push(self.budget.charge(chunk.len()).ok_or(Cut::Memory)?);
+            bytes.extend_from_slice(&chunk);
         }
-        Ok(whole)
+        Ok(Whole { bytes, _charges: charges })
     }
 
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
@@ -115,10 +115,17 @@ impl futures_util::Stream for Outgoing {
     }
 }
 
-/// The whole body of a request, which is to be signed.
+/// The whole body of a request.
 pub(super) struct Whole {
     bytes: Vec<u8>,
-    charges: Vec<Charge>,
+    _charges: Vec<Charge>,
+}
+
+impl Whole {
+    /// As the client sends it: nothing, if it is empty.
+    pub(super) fn into_body(self) -> Option<reqwest::Body> {
+        (!self.bytes.is_empty()).then(|| Bytes::from_owner(self).into())
+    }
 }
 
 impl AsRef<[u8]> for Whole {

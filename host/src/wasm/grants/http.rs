@@ -10,8 +10,8 @@ use super::addresses::Prohibited;
 use super::body::{Incoming, Outgoing, drain};
 use super::client;
 use super::counts::{Counts, Slots, UnderWay};
-use super::echo::{Echo, Guarded};
-use super::inject::Injection;
+use super::echo::Echo;
+use super::inject::{self, Injection};
 use super::rules::{Rule, Target};
 use http::header::{ACCEPT_ENCODING, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
@@ -29,7 +29,7 @@ pub(super) const MAX_HEADERS: usize = 32 << 10;
 /// What of HTTP a plugin is granted, for all its instances.
 pub(in super::super) struct Http {
     pub(super) rules: Vec<Rule>,
-    pub(super) injections: Vec<Injection>,
+    pub(super) injections: Vec<Arc<Injection>>,
     pub(super) client: Result<reqwest::Client, String>,
     pub(super) limits: Limits,
     pub(super) lines: Arc<Lines>,
@@ -50,7 +50,7 @@ impl Denial {
 
 impl Http {
     /// Whether a request may be made, and the credentials that it is given.
-    fn check(&self, request: &Request<WasiBody>) -> Result<(Target, Vec<Injection>), Denial> {
+    fn check(&self, request: &Request<WasiBody>) -> Result<(Target, Vec<Arc<Injection>>), Denial> {
         let method = request.method();
         let shown = shown(request);
         let target = Target::parse(&request.uri().to_string())
@@ -62,7 +62,8 @@ impl Http {
         let injections: Vec<_> =
             self.injections.iter().filter(|injection| injection.applies(&target)).cloned().collect();
         for injection in &injections {
-            if let Some(name) = injection.headers().find(|name| request.headers().contains_key(*name)) {
+            if let Some(name) = injection.headers().iter().find(|name| request.headers().contains_key(*name))
+            {
                 let cause = format!("the plugin sets the header {name} itself, which grant.inject sets");
                 return Err(Denial::new(&what, &cause));
             }
@@ -181,7 +182,7 @@ impl Waits {
 struct Exchange {
     http: Arc<Http>,
     target: Target,
-    injections: Vec<Injection>,
+    injections: Vec<Arc<Injection>>,
     waits: Waits,
     budget: Arc<Budget>,
 }
@@ -198,7 +199,7 @@ impl Exchange {
             Err(_) => Err(Error::ConnectionReadTimeout),
         };
         let response = result.inspect_err(|_| self.http.counts.failed())?;
-        let guarded = Guarded::new(self.injections.iter().flat_map(Injection::secrets));
+        let guarded = inject::guarded(self.injections.iter().map(|injection| &**injection));
         let (parts, body) = http::Response::from(response).into_parts();
         if size(&parts.headers) > MAX_HEADERS {
             self.http.counts.failed();
@@ -239,14 +240,14 @@ impl Exchange {
             return Ok(made);
         }
         made.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if self.injections.iter().any(Injection::signs_body) {
+        if self.injections.iter().any(|injection| injection.signs_body()) {
             let whole = body.collect().await.map_err(super::body::Cut::error)?;
             for injection in &self.injections {
                 injection
                     .apply(&mut made, whole.as_ref())
                     .map_err(|cause| Error::InternalError(Some(cause)))?;
             }
-            *made.body_mut() = Some(bytes::Bytes::from_owner(whole).into());
+            *made.body_mut() = whole.into_body();
         } else {
             for injection in &self.injections {
                 injection.apply(&mut made, &[]).map_err(|cause| Error::InternalError(Some(cause)))?;
@@ -263,7 +264,7 @@ impl Exchange {
         if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
             // Libraries open a body for these as well, and write nothing: then none is announced.
             let whole = body.collect().await.map_err(super::body::Cut::error)?;
-            return Ok((!whole.as_ref().is_empty()).then(|| bytes::Bytes::from_owner(whole).into()));
+            return Ok(whole.into_body());
         }
         Ok(Some(reqwest::Body::wrap_stream(body)))
     }

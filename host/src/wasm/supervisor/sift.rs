@@ -1,0 +1,203 @@
+//! Finds the records that an instance dies of, by halving.
+//!
+//! Invariant: of the rows to sift each is published once, rejected once, a suspect, or among the rest; what was published is
+//! never tried again. With `k` records of which instances die among `n` it takes O(k log n) attempts.
+//!
+//! The largest parts are tried first: so a part without such a record, which proves that the plugin is well, is found
+//! after about `4 k` attempts. Where none is found within [`MOST_IN_VAIN`] of them it is given up: then it is not the
+//! records. A suspect is a record of which a fresh instance died that was handed nothing else; whether it is poison is
+//! not decided here.
+
+use crate::publisher::{Fate, PublishError, PublishResult, Unpublished};
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often instances may die before anything is published.
+const MOST_IN_VAIN: u32 = 64;
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub(super) enum Tried {
+    /// The plugin answered.
+    Answered(PublishResult),
+    /// The instance died of it; `fresh` if it was the first thing it did.
+    Died { text: String, fresh: bool, lived: Option<Duration> },
+    /// It was not the rows, and the next attempt would fare no better.
+    Stopped(Stop),
+}
+
+/// Why no further attempt is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The plugin says so.
+    Advised(PublishError),
+    /// No instance comes to life.
+    Unwell(String),
+    /// The host waited for as long as a call may take.
+    Late(String),
+    /// There is no time for another attempt within this call of the publisher.
+    OutOfTime,
+    /// Instances die whatever they are handed.
+    InVain,
+}
+
+impl Stop {
+    /// Which of two tells more of what to do next.
+    fn weightier(self, other: Self) -> Self {
+        let weight = |stop: &Self| match stop {
+            Self::Advised(PublishError::Hold { .. }) => 5,
+            Self::Advised(_) => 4,
+            Self::Unwell(_) => 3,
+            Self::Late(_) => 2,
+            Self::OutOfTime => 1,
+            Self::InVain => 0,
+        };
+        if weight(&other) > weight(&self) { other } else { self }
+    }
+}
+
+/// Who makes the attempts.
+pub(super) trait Tries: Send {
+    /// Has the rows of these numbers published.
+    fn attempt(&mut self, numbers: &[u32]) -> impl Future<Output = Tried> + Send;
+    /// Whether there is time for another attempt.
+    fn has_time(&self) -> bool;
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Sifted {
+    /// Rows that the plugin left out.
+    pub(super) left_out: Vec<Unpublished>,
+    /// Rows that killed a fresh instance alone, and how it died.
+    pub(super) suspects: Vec<(u32, String)>,
+    /// Rows of which nothing is known yet.
+    pub(super) rest: Vec<u32>,
+    /// How many of the rest to try at once; 0 for all.
+    pub(super) grain: usize,
+    /// How the last instance died, if one did, and how old it was.
+    pub(super) died: Option<(String, Option<Duration>)>,
+    /// Something was published.
+    pub(super) published: bool,
+    /// Some instance came to its end and answered.
+    pub(super) answered: bool,
+    pub(super) stop: Option<Stop>,
+}
+
+impl Sifted {
+    /// Both: what was found of one share of the rows, and of another.
+    pub(super) fn join(&mut self, other: Self) {
+        self.left_out.extend(other.left_out);
+        self.suspects.extend(other.suspects);
+        self.rest.extend(other.rest);
+        self.grain = match (self.grain, other.grain) {
+            (0, grain) | (grain, 0) => grain,
+            (one, another) => one.min(another),
+        };
+        self.died = self.died.take().or(other.died);
+        self.published |= other.published;
+        self.answered |= other.answered;
+        self.stop = match (self.stop.take(), other.stop) {
+            (Some(one), Some(another)) => Some(one.weightier(another)),
+            (one, another) => one.or(another),
+        };
+    }
+
+    /// What `answer` means for the rows of these numbers. An error that is no reject is handed back.
+    fn take(&mut self, numbers: &[u32], answer: PublishResult) -> Result<(), PublishError> {
+        self.answered = true;
+        match answer {
+            Ok(left_out) => {
+                let named =
+                    left_out.iter().map(|entry| entry.row).filter(|row| (*row as usize) < numbers.len());
+                self.published |= named.collect::<BTreeSet<_>>().len() < numbers.len();
+                self.left_out.extend(left_out.into_iter().map(|Unpublished { row, fate }| {
+                    // Rows that do not exist stay that, so that delivery counts them.
+                    Unpublished { row: numbers.get(row as usize).copied().unwrap_or(u32::MAX), fate }
+                }));
+            }
+            Err(PublishError::Reject { reason }) => {
+                let rejected =
+                    |row: &u32| Unpublished { row: *row, fate: Fate::Reject { reason: reason.clone() } };
+                self.left_out.extend(numbers.iter().map(rejected));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Has the rows of these `numbers`, ascending, published: `grain` at a time, 0 for all at once. `proof` is set by whoever
+/// publishes something, and looked at by all.
+pub(super) async fn sift(
+    numbers: &[u32],
+    grain: usize,
+    proof: &AtomicBool,
+    tries: &mut impl Tries,
+) -> Sifted {
+    let mut sifted = Sifted { grain, ..Sifted::default() };
+    let mut parts = parts(numbers.len(), grain);
+    let (mut attempts, mut deaths) = (0_u32, 0_u32);
+    while let Some(part) = parts.pop_front() {
+        let rows = numbers.get(part.clone()).unwrap_or_default();
+        let stop = if attempts > 0 && !tries.has_time() {
+            Stop::OutOfTime
+        } else if deaths >= MOST_IN_VAIN && !proof.load(Ordering::Relaxed) {
+            Stop::InVain
+        } else {
+            attempts += 1;
+            match tries.attempt(rows).await {
+                Tried::Answered(answer) => match sifted.take(rows, answer) {
+                    Ok(()) => {
+                        proof.fetch_or(sifted.published, Ordering::Relaxed);
+                        continue;
+                    }
+                    Err(error) => Stop::Advised(error),
+                },
+                Tried::Died { text, fresh, lived } => {
+                    deaths += 1;
+                    // The oldest is the one that was not made for this.
+                    let oldest = sifted.died.take().and_then(|(_, oldest)| oldest);
+                    sifted.died = Some((text.clone(), oldest.max(lived)));
+                    match rows {
+                        // What it had done before may be what it died of.
+                        _ if !fresh && (attempts == 1 || rows.len() == 1) => parts.push_front(part),
+                        [row] => sifted.suspects.push((*row, text)),
+                        _ => {
+                            let middle = part.start + part.len() / 2;
+                            parts.extend([part.start..middle, middle..part.end]);
+                        }
+                    }
+                    continue;
+                }
+                Tried::Stopped(stop) => stop,
+            }
+        };
+        // The parts only ever get smaller: what is left is tried so many at a time.
+        if sifted.died.is_some() || grain > 0 {
+            sifted.grain = part.len();
+        }
+        parts.push_front(part);
+        sifted.stop = Some(stop);
+        break;
+    }
+    sifted.rest = parts.into_iter().flat_map(|part| numbers.get(part).unwrap_or_default().to_vec()).collect();
+    sifted.rest.sort_unstable();
+    if sifted.rest.is_empty() {
+        sifted.grain = 0;
+    } else if sifted.rest.len() == numbers.len() && sifted.died.is_some() {
+        // Nothing came of it. The next search begins where this one would have gone on, or it would never end.
+        sifted.grain = sifted.grain.div_ceil(2);
+    }
+    sifted
+}
+
+fn parts(rows: usize, grain: usize) -> VecDeque<Range<usize>> {
+    let grain = if grain == 0 { rows } else { grain };
+    (0..rows).step_by(grain.max(1)).map(|start| start..rows.min(start + grain)).collect()
+}
+
+#[cfg(test)]
+mod tests;
