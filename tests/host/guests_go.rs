@@ -142,6 +142,9 @@ fn batch() -> EventBatch {
     EventBatch::detached((0..1_024).map(event).collect())
 }
 
+/// Not how long it takes is looked at, but whether it traps.
+const PATIENT: &str = "limits = { call_timeout = \"60s\", cpu_per_call = \"60s\" }\n";
+
 async fn tortured(section: &str, batches: u32) {
     let Some(file) = go_guest("tests/guests/torture") else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -162,16 +165,19 @@ async fn tortured(section: &str, batches: u32) {
 /// The bindings as wit-bindgen makes them trap after some 15 batches.
 #[tokio::test(flavor = "multi_thread")]
 async fn gos_collector_works_while_the_host_hands_over() {
-    tortured("", if everything() { 20_000 } else { 300 }).await;
+    tortured(PATIENT, if everything() { 20_000 } else { 150 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gos_collector_works_between_requests() {
     let server = Receiver::start(&[], (200, "thank you")).await;
     let url = format!("{}/take", server.url());
-    let batches = if everything() { 5_000 } else { 100 };
-    tortured(&format!("config = {{ url = \"{url}\" }}\ngrant = {{ http = [\"POST {url}\"] }}\n"), batches)
-        .await;
+    let batches = if everything() { 5_000 } else { 60 };
+    tortured(
+        &format!("{PATIENT}config = {{ url = \"{url}\" }}\ngrant = {{ http = [\"POST {url}\"] }}\n"),
+        batches,
+    )
+    .await;
     let received = server.received();
     if let Some(first) = received.first() {
         assert_eq!(received.len(), batches as usize);

@@ -76,7 +76,8 @@ async fn a_guest_that_traps_in_a_body_gives_everything_back() {
         assert!(error.contains("trapped: "), "{error}");
         settled(&plugin).await;
     }
-    assert_eq!(plugin.count("traps"), 3);
+    assert!(plugin.count("traps") >= 3);
+    assert_eq!(plugin.count("traps"), plugin.count("instances_started"), "each trap on an instance of its own");
 }
 
 #[tokio::test]
