@@ -29,14 +29,10 @@ impl Window {
         self.events.len() + self.operations.len()
     }
 
-    /// Takes more in hand: where nothing was, it is as if it were new.
+    /// Takes more in hand. All of it is as old as that: what is new must not be given up with what was there.
     pub(super) fn read_on(&mut self, more: Self) {
-        if self.is_empty() {
-            *self = more;
-        } else {
-            self.events.append(more.events);
-            self.operations.append(more.operations);
-        }
+        let before = std::mem::replace(self, more);
+        self.come_again(before);
     }
 
     /// Takes in hand again what came before this.

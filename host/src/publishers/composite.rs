@@ -252,7 +252,11 @@ impl Publisher for Failover {
 
     /// Resets every member.
     fn reset(&mut self) -> bool {
-        self.members.iter_mut().fold(false, |reset, member| member.reset() || reset)
+        let mut reset = false;
+        for member in &mut self.members {
+            reset |= member.reset();
+        }
+        reset
     }
 
     fn status(&self) -> Option<StatusSource> {

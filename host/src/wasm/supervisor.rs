@@ -16,6 +16,8 @@
 //! wait ([`health`]). Enough strikes in a row are a quarantine. A host that waited for too long (a slow server), and a
 //! call that the caller gave up, cost the instance and nothing else.
 
+mod attempts;
+mod doubts;
 mod health;
 mod lane;
 mod sift;
@@ -26,9 +28,11 @@ use super::settings::Acknowledge;
 use super::status::Stands;
 use crate::publisher::{Fate, PublishError, PublishResult, Publisher, Standing, StatusSource, Unpublished};
 use crate::record::{EventBatch, Kind as RecordKind, NetworkBatch, Record, Rows};
+use attempts::Attempts;
+use doubts::{Doubts, LONELY, Suspect};
 use health::{At, Health};
-use lane::{Death, Kind, Lane, Then};
-use sift::{Parts, Sifted, Stop, Tried, Tries, sift};
+use lane::{Death, Kind, Lane};
+use sift::{Parts, Sifted, Stop};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,9 +40,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
-
-/// How often a record is tried again that an instance died of, while nothing comes that could be published beside it.
-const LONELY: Duration = Duration::from_secs(60);
 
 /// A running plugin.
 pub(super) struct Plugin {
@@ -52,32 +53,6 @@ pub(super) struct Plugin {
     careful: bool,
     /// What was published could not be flushed at once, as it was to be.
     stuck: bool,
-}
-
-/// What is known of rows of one kind that were handed back.
-#[derive(Default)]
-struct Doubts {
-    /// Those that killed an instance alone, by their record's id.
-    suspects: HashMap<Uuid, Suspect>,
-    /// The others, in the parts in which they are to be tried; what is in none comes before them.
-    parts: Vec<Vec<Uuid>>,
-    /// The last call stopped so as not to run past its deadline, and had published others beside them: it is not the
-    /// plugin. The next one goes on with it.
-    proven: bool,
-}
-
-struct Suspect {
-    text: String,
-    tried: Instant,
-}
-
-/// What a call is to try.
-struct Plan {
-    parts: Parts,
-    /// To be tried once something else has been published.
-    suspects: Vec<(u32, Suspect)>,
-    /// It is one record, alone, that killed an instance before.
-    lonely: bool,
 }
 
 impl Plugin {
@@ -103,7 +78,10 @@ impl Plugin {
             self.doubts::<R>().proven = false;
             return Err(error);
         }
-        let plan = self.plan(rows)?;
+        let plan = self.doubts::<R>().plan(rows).map_err(|(reason, wait)| PublishError::Retry {
+            reason: format!("plugin {}: {reason}", self.setup.label),
+            after: Some(wait),
+        })?;
         let proven = self.doubts::<R>().proven;
         let careful = self.at_flush() && (self.careful || plan.parts.len() > 1 || !plan.suspects.is_empty());
         let mut attempts = Attempts {
@@ -163,55 +141,6 @@ impl Plugin {
             "plugin {label}: {reason}; it is asked again when its file or its section changes, or after `pressroom \
              plugin reset {label}`"
         )))
-    }
-
-    /// # Errors
-    ///
-    /// There is nothing but one suspect, and it has been tried just now.
-    fn plan<R: Published>(&mut self, rows: &Rows<R>) -> Result<Plan, PublishError> {
-        let mut plan = Plan { parts: Parts::new(), suspects: Vec::new(), lonely: false };
-        let reason = format!("plugin {}", self.setup.label);
-        let doubts = self.doubts::<R>();
-        let all = || (0..number(rows.len())).collect::<Vec<u32>>();
-        if doubts.suspects.is_empty() && doubts.parts.is_empty() {
-            plan.parts.push_back(all());
-            return Ok(plan);
-        }
-        // What is not there any more is forgotten.
-        let mut known = std::mem::take(&mut doubts.suspects);
-        let parted = std::mem::take(&mut doubts.parts);
-        let part_of: HashMap<Uuid, usize> =
-            parted.iter().enumerate().flat_map(|(at, part)| part.iter().map(move |id| (*id, at))).collect();
-        let mut parts = vec![Vec::new(); parted.len()];
-        let mut new = Vec::new();
-        for (row, record) in (0..).zip(rows.iter()) {
-            if let Some(suspect) = known.remove(&record.id()) {
-                plan.suspects.push((row, suspect));
-            } else {
-                let part = part_of.get(&record.id()).and_then(|at| parts.get_mut(*at));
-                part.unwrap_or(&mut new).push(row);
-            }
-        }
-        plan.parts = std::iter::once(new).chain(parts).filter(|part| !part.is_empty()).collect();
-        match plan.suspects.as_slice() {
-            _ if !plan.parts.is_empty() || doubts.proven => {}
-            [(_, suspect)] => {
-                let wait = LONELY.saturating_sub(suspect.tried.elapsed());
-                if !wait.is_zero() {
-                    let reason = format!(
-                        "{reason}: {}; it is not known whether that is the record's fault: waits for one beside it",
-                        suspect.text
-                    );
-                    let suspects = plan.suspects.into_iter().zip(rows.iter());
-                    doubts.suspects.extend(suspects.map(|((_, suspect), record)| (record.id(), suspect)));
-                    return Err(PublishError::Retry { reason, after: Some(wait) });
-                }
-                plan = Plan { parts: [all()].into(), suspects: Vec::new(), lonely: true };
-            }
-            // It is the plugin, as far as is known. Once more from the start.
-            _ => plan = Plan { parts: [all()].into(), suspects: Vec::new(), lonely: false },
-        }
-        Ok(plan)
     }
 
     /// Shares rows out among the lanes, each of which goes through its own.
@@ -391,82 +320,8 @@ fn number(row: usize) -> u32 {
     u32::try_from(row).unwrap_or(u32::MAX)
 }
 
-/// The attempts of one lane within one call of the publisher.
-#[derive(Clone)]
-struct Attempts<R: Published> {
-    rows: Rows<R>,
-    /// No attempt may take longer, but for the first.
-    until: Instant,
-    first: bool,
-    /// What an attempt may take.
-    call: Duration,
-    /// What is published is flushed at once.
-    careful: bool,
-    at_flush: bool,
-    /// That could not be done.
-    stuck: bool,
-    /// Something was published.
-    proof: Arc<AtomicBool>,
-}
-
-impl<R: Published> Attempts<R> {
-    async fn sift(&mut self, lane: &mut Lane, parts: Parts) -> Sifted {
-        let proof = self.proof.clone();
-        sift(parts, &proof, &mut Attempting { attempts: self, lane }).await
-    }
-}
-
-struct Attempting<'a, R: Published> {
-    attempts: &'a mut Attempts<R>,
-    lane: &'a mut Lane,
-}
-
-impl<R: Published> Tries for Attempting<'_, R> {
-    async fn attempt(&mut self, numbers: &[u32]) -> Tried {
-        let attempts = &mut *self.attempts;
-        // All of them are the batch as it came, with the views that it has.
-        let part =
-            (numbers.len() < attempts.rows.len()).then(|| attempts.rows.select(numbers.iter().copied()));
-        let rows = part.as_ref().unwrap_or(&attempts.rows);
-        let then = if attempts.careful { Then::Flush } else { Then::Nothing };
-        let left = attempts.until.saturating_duration_since(Instant::now());
-        let limit = if std::mem::take(&mut attempts.first) { attempts.call } else { attempts.call.min(left) };
-        match self.lane.publish(rows, then, limit).await {
-            Ok((answer, Ok(()))) => Tried::Answered(answer),
-            Ok((answer, Err(PublishError::Reject { reason }))) => {
-                Tried::Answered(answer.map(|left_out| all_rejected(left_out, rows.len(), &reason)))
-            }
-            Ok((answer, Err(_))) => {
-                attempts.stuck = true;
-                Tried::Answered(answer)
-            }
-            Err(Death { kind: Kind::Unborn, text, .. }) => Tried::Stopped(Stop::Unwell(text)),
-            // It had less than its time.
-            Err(Death { kind: Kind::Late, .. }) if limit < attempts.call => Tried::Stopped(Stop::OutOfTime),
-            Err(Death { kind: Kind::Late, text, .. }) => Tried::Stopped(Stop::Late(text)),
-            Err(Death { kind: Kind::Died, text, fresh, lived }) => {
-                attempts.careful = attempts.at_flush;
-                Tried::Died { text, fresh, lived }
-            }
-        }
-    }
-
-    fn has_time(&self) -> bool {
-        !self.attempts.stuck && Instant::now() + self.attempts.call / 4 <= self.attempts.until
-    }
-}
-
 fn all_the_same(left_out: &[Unpublished], text: &str) -> bool {
     left_out.iter().all(|entry| matches!(&entry.fate, Fate::Reject { reason } if reason == text))
-}
-
-/// What an answer comes to when all that it took was then given up.
-fn all_rejected(mut left_out: Vec<Unpublished>, rows: usize, reason: &str) -> Vec<Unpublished> {
-    let taken: Vec<u32> =
-        (0..number(rows)).filter(|row| left_out.iter().all(|entry| entry.row != *row)).collect();
-    let reject = |row| Unpublished { row, fate: Fate::Reject { reason: reason.to_owned() } };
-    left_out.extend(taken.into_iter().map(reject));
-    left_out
 }
 
 #[async_trait::async_trait]

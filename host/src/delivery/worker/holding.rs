@@ -31,7 +31,8 @@ impl Worker {
                 None
             }
             Called::Answered(Err(PublishError::Reject { reason })) => {
-                self.give_up_unflushed(&self.plan.context.secrets.redact(reason).into_owned()).await;
+                let reason = self.plan.context.secrets.redact(reason).into_owned();
+                self.give_up_unflushed(&reason).await;
                 None
             }
             Called::Answered(Err(PublishError::Retry { reason, after })) => {

@@ -44,7 +44,9 @@ async fn it_computes_for_ever() {
     let time = |key: &str| plugin.status()[key].as_f64().unwrap();
     assert!(time("successor_ms") > 0.0 && time("cpu_peak_ms") >= 500.0);
     let (gone, successor) = (time("wall_peak_ms"), time("successor_ms"));
-    eprintln!("a deadline of 500 ms: gone after {gone} ms at most, a successor {successor} ms later");
+    let figures =
+        format!("a deadline of 500 ms: gone after {gone} ms at most, a successor {successor} ms later\n");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), figures.as_bytes());
     let mut plugin = Subject::hostile(&format!("config = {{ do = 'spin-flush' }}\n{TIGHT}")).await.unwrap();
     plugin.publish().await.unwrap();
     let error = plugin.publisher.flush().await.unwrap_err().to_string();
