@@ -5,7 +5,9 @@ use crate::support::authors::{component, has_js, has_python, plugin, target, tex
 use crate::support::{
     Folder, MUCH_PATIENCE, Receiver, Running, event, events, fixture, has_c, has_go, id, root,
 };
+use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
+use sha2::Sha256;
 use std::path::{Path, PathBuf};
 
 /// What `pressroom plugin new` writes in `language`, and what `build` makes of it.
@@ -161,8 +163,15 @@ async fn csv_writes_whole_rows_and_mends_what_was_torn() {
     );
 }
 
+/// The HMAC of `body` in hexadecimal.
+fn signed(key: &str, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).unwrap();
+    mac.update(body.as_bytes());
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn webhook_posts_json_with_its_headers() {
+async fn webhook_posts_json_that_the_host_signs() {
     if !has_js() {
         return;
     }
@@ -170,6 +179,12 @@ async fn webhook_posts_json_with_its_headers() {
     let sink = Receiver::start(&[], (200, "thank you")).await;
     let url = sink.url();
     let section = posting("webhook", url).replace(" }\ngrant", ", headers = { x-team = \"blue\" } }\ngrant");
+    // The host signs what the plugin posts, and the plugin never sees the key.
+    let inject = format!(
+        "grant.inject = [{{ to = \"{url}\", bearer = \"opensesame\" }}, {{ to = \"{url}\", hmac = {{ header = \
+         \"x-signature\", secret = \"the-key\", prefix = \"sha256=\" }} }}]\n"
+    );
+    let section = section.replace("batch = ", &format!("{inject}batch = "));
     let folder = Folder::new("");
     let running = running(&folder, &section, "webhook", &component).await;
     running.api.post(&events(0..3)).await;
@@ -180,6 +195,11 @@ async fn webhook_posts_json_with_its_headers() {
         .flat_map(|request| {
             assert_eq!(request.headers["content-type"], "application/json");
             assert_eq!(request.headers["x-team"], "blue");
+            assert_eq!(request.headers["authorization"], "Bearer opensesame");
+            assert_eq!(
+                request.headers["x-signature"],
+                format!("sha256={}", signed("the-key", &request.body))
+            );
             let body: Value = serde_json::from_str(&request.body).unwrap();
             assert_eq!(body["kind"], "events");
             body["records"].as_array().unwrap().clone()

@@ -12,6 +12,8 @@ use std::time::Instant;
 pub fn plugin(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pressroom"));
     command.arg("plugin").args(arguments).env("PATH", path()).env_remove("RUST_LOG").stdin(Stdio::null());
+    // What plugins in Rust stand on is built once.
+    command.env("CARGO_TARGET_DIR", target().join("tests-plugins/rust"));
     command.output().unwrap()
 }
 
