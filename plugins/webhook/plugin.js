@@ -1,12 +1,14 @@
 // A plugin that posts batches as JSON: {"kind": "events", "records": [...]}, a record as in `json-lines` of formats.md.
 import { getAll } from "pressroom:publisher/config@0.1.0";
 import { log } from "pressroom:publisher/log@0.1.0";
+import { Denied, NoAnswer, post } from "./web.js";
 
 // Thrown, they are the answer; any other error is a trap, and counts against the plugin.
 const retry = (reason, afterMs) => ({ tag: "retry", val: { reason, afterMs } });
 const reject = (reason) => ({ tag: "reject", val: reason });
 const hold = (reason) => ({ tag: "hold", val: reason });
 
+const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 let settings;
 
@@ -16,25 +18,24 @@ function render(kind, batch) {
   return `{"kind":"${kind}","records":[${lines.replaceAll("\n", ",")}]}`;
 }
 
-async function post(kind, batch) {
-  if (!settings.url) throw hold('config: "url" is missing: where to post to');
-  let response, text;
+function send(kind, batch) {
+  const url = settings.url;
+  if (!url) throw hold('config: "url" is missing: where to post to');
+  const headers = { ...settings.headers, "content-type": "application/json" };
+  let answer;
   try {
-    response = await fetch(settings.url, {
-      method: "POST",
-      headers: { ...settings.headers, "content-type": "application/json" },
-      body: render(kind, batch),
-    });
-    text = await response.text(); // read to its end, so that the connection can be used again
+    answer = post(url, headers, encoder.encode(render(kind, batch)));
   } catch (cause) {
-    throw retry(`no answer from ${settings.url}: ${cause.message ?? cause}; is it granted?`);
+    if (cause instanceof Denied) throw hold(`${url} is not granted: ${cause.message}`);
+    if (cause instanceof NoAnswer) throw retry(`no answer from ${url}: ${cause.message}`);
+    throw cause;
   }
-  if (response.ok) return [];
-  const reason = `${settings.url} answered ${response.status}: ${text.trim().slice(0, 200)}`;
-  const status = response.status;
+  const { status, text } = answer;
+  if (status >= 200 && status < 300) return [];
+  const reason = `${url} answered ${status}: ${text.trim().slice(0, 200)}`;
   if ([401, 403, 404].includes(status)) throw hold(reason);
   if ([408, 425, 429].includes(status) || status >= 500) {
-    throw retry(reason, milliseconds(response.headers.get("retry-after")));
+    throw retry(reason, milliseconds(answer.headers["retry-after"]));
   }
   throw reject(reason);
 }
@@ -45,8 +46,8 @@ function milliseconds(retryAfter) {
 }
 
 export const publisher = {
-  publishEventMetrics: (events) => post("events", events),
-  publishNetworkMetrics: (operations) => post("network", operations),
+  publishEventMetrics: (events) => send("events", events),
+  publishNetworkMetrics: (operations) => send("network", operations),
 };
 
 export const lifecycle = {

@@ -30,17 +30,23 @@ pub(super) fn compile(args: &Args) -> Result<(), Failure> {
         .map_err(Failure::failed)
 }
 
-/// Has the host compile plugins by this very binary, even if another has taken its place on the disk since.
+/// Has the host compile plugins by this very binary.
 pub(super) fn by_this_binary(builder: HostBuilder) -> HostBuilder {
+    match this_binary() {
+        Some(binary) => builder.compiler(binary),
+        None => builder,
+    }
+}
+
+/// This very binary, even if another has taken its place on the disk since.
+pub(super) fn this_binary() -> Option<PathBuf> {
     let itself = PathBuf::from("/proc/self/exe");
     if cfg!(target_os = "linux") && itself.exists() {
-        return builder.compiler(itself);
+        return Some(itself);
     }
-    match std::env::current_exe() {
-        Ok(binary) => builder.compiler(binary),
-        Err(cause) => {
+    std::env::current_exe()
+        .inspect_err(|cause| {
             tracing::warn!(%cause, "plugins are compiled in this process, within no bounds");
-            builder
-        }
-    }
+        })
+        .ok()
 }

@@ -171,6 +171,14 @@ async fn records_come_in_and_reports_come_out() {
     }
     assert_eq!(host.get("/v1/nothing").await.status, 404);
     assert_eq!(host.get("/v1/records").await.status, 405);
+    assert_eq!(host.get("/v1/plugins/mine/reset").await.status, 405, "a look changes nothing");
+    let reset = host.post("/v1/plugins/mine/reset", "", b"").await;
+    assert_eq!((reset.status, reset.json()), (200, serde_json::json!({"plugin": "mine", "reset": true})));
+    let refused = host.post("/v1/plugins/yours/reset", "", b"").await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.text().contains("no publisher runs under the label \\\"yours\\\""), "{}", refused.text());
+    let stranger = host.post("/v1/plugins/mine/reset", "Origin: http://elsewhere.example", b"").await;
+    assert_eq!(stranger.status, 403);
     host.end().await;
 }
 

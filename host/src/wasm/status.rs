@@ -67,6 +67,8 @@ pub(super) struct Status {
     pub(super) tier: Mutex<Tier>,
     cpu_peak_micros: AtomicU64,
     wall_peak_micros: AtomicU64,
+    /// From the loss of an instance to its successor, the last time.
+    successor_micros: AtomicU64,
     condition: Mutex<Condition>,
 }
 
@@ -97,6 +99,7 @@ impl Status {
             start_micros: AtomicU64::new(0),
             cpu_peak_micros: AtomicU64::new(0),
             wall_peak_micros: AtomicU64::new(0),
+            successor_micros: AtomicU64::new(0),
             condition: Mutex::default(),
         }
     }
@@ -137,6 +140,11 @@ impl Status {
         self.wall_peak_micros.fetch_max(micros(wall), Ordering::Relaxed);
     }
 
+    /// A lost instance has a successor after so long.
+    pub(super) fn succeeded(&self, after: Duration) {
+        self.successor_micros.store(micros(after), Ordering::Relaxed);
+    }
+
     pub(super) fn json(&self) -> serde_json::Value {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let time = |counter: &AtomicU64| millis(Duration::from_micros(count(counter)));
@@ -166,6 +174,7 @@ impl Status {
             "calls": count(&self.calls),
             "cpu_peak_ms": time(&self.cpu_peak_micros),
             "wall_peak_ms": time(&self.wall_peak_micros),
+            "successor_ms": time(&self.successor_micros),
             "last_error": last_error,
             "memory_bytes": count(&self.memory.now),
             "memory_peak_bytes": count(&self.memory.peak),

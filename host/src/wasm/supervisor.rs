@@ -28,7 +28,7 @@ use crate::publisher::{Fate, PublishError, PublishResult, Publisher, Standing, S
 use crate::record::{EventBatch, Kind as RecordKind, NetworkBatch, Record, Rows};
 use health::{At, Health};
 use lane::{Death, Kind, Lane, Then};
-use sift::{Sifted, Stop, Tried, Tries, sift};
+use sift::{Parts, Sifted, Stop, Tried, Tries, sift};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,8 +59,8 @@ pub(super) struct Plugin {
 struct Doubts {
     /// Those that killed an instance alone, by their record's id.
     suspects: HashMap<Uuid, Suspect>,
-    /// How many of the others to try at once; 0 for all.
-    grain: usize,
+    /// The others, in the parts in which they are to be tried; what is in none comes before them.
+    parts: Vec<Vec<Uuid>>,
     /// The last call stopped so as not to run past its deadline, and had published others beside them: it is not the
     /// plugin. The next one goes on with it.
     proven: bool,
@@ -73,7 +73,7 @@ struct Suspect {
 
 /// What a call is to try.
 struct Plan {
-    numbers: Vec<u32>,
+    parts: Parts,
     /// To be tried once something else has been published.
     suspects: Vec<(u32, Suspect)>,
     /// It is one record, alone, that killed an instance before.
@@ -104,24 +104,26 @@ impl Plugin {
             return Err(error);
         }
         let plan = self.plan(rows)?;
-        let Doubts { grain, proven, .. } = *self.doubts::<R>();
-        let careful = self.at_flush() && (self.careful || grain > 0 || !plan.suspects.is_empty());
+        let proven = self.doubts::<R>().proven;
+        let careful = self.at_flush() && (self.careful || plan.parts.len() > 1 || !plan.suspects.is_empty());
         let mut attempts = Attempts {
             rows: rows.clone(),
-            until: Instant::now() + self.setup.limits.attempt,
+            // Whoever calls gives up after that, and must not in the middle of an attempt.
+            until: Instant::now() + self.setup.limits.attempt.mul_f64(0.9),
+            first: true,
             call: self.setup.limits.call_timeout,
             careful,
             at_flush: self.at_flush(),
             stuck: false,
             proof: Arc::new(AtomicBool::new(proven)),
         };
-        let mut sifted = self.sift(&attempts, &plan.numbers, grain).await;
+        let mut sifted = self.sift(&attempts, plan.parts).await;
         sifted.published |= proven;
         let mut kept = plan.suspects;
         if sifted.published && sifted.stop.is_none() && !kept.is_empty() {
-            let numbers: Vec<u32> = std::mem::take(&mut kept).into_iter().map(|(row, _)| row).collect();
+            let parts = std::mem::take(&mut kept).into_iter().map(|(row, _)| vec![row]).collect();
             attempts.stuck = self.stuck;
-            sifted.join(self.sift_here(attempts, &numbers, 1).await);
+            sifted.join(self.sift_here(attempts, parts).await);
         }
         if sifted.died.is_none() && sifted.stop.is_none() {
             self.careful = false;
@@ -167,23 +169,32 @@ impl Plugin {
     ///
     /// There is nothing but one suspect, and it has been tried just now.
     fn plan<R: Published>(&mut self, rows: &Rows<R>) -> Result<Plan, PublishError> {
-        let mut plan = Plan { numbers: Vec::new(), suspects: Vec::new(), lonely: false };
+        let mut plan = Plan { parts: Parts::new(), suspects: Vec::new(), lonely: false };
         let reason = format!("plugin {}", self.setup.label);
         let doubts = self.doubts::<R>();
-        if doubts.suspects.is_empty() {
-            plan.numbers = (0..number(rows.len())).collect();
+        let all = || (0..number(rows.len())).collect::<Vec<u32>>();
+        if doubts.suspects.is_empty() && doubts.parts.is_empty() {
+            plan.parts.push_back(all());
             return Ok(plan);
         }
         // What is not there any more is forgotten.
         let mut known = std::mem::take(&mut doubts.suspects);
+        let parted = std::mem::take(&mut doubts.parts);
+        let part_of: HashMap<Uuid, usize> =
+            parted.iter().enumerate().flat_map(|(at, part)| part.iter().map(move |id| (*id, at))).collect();
+        let mut parts = vec![Vec::new(); parted.len()];
+        let mut new = Vec::new();
         for (row, record) in (0..).zip(rows.iter()) {
-            match known.remove(&record.id()) {
-                Some(suspect) => plan.suspects.push((row, suspect)),
-                None => plan.numbers.push(row),
+            if let Some(suspect) = known.remove(&record.id()) {
+                plan.suspects.push((row, suspect));
+            } else {
+                let part = part_of.get(&record.id()).and_then(|at| parts.get_mut(*at));
+                part.unwrap_or(&mut new).push(row);
             }
         }
+        plan.parts = std::iter::once(new).chain(parts).filter(|part| !part.is_empty()).collect();
         match plan.suspects.as_slice() {
-            _ if !plan.numbers.is_empty() || doubts.proven => {}
+            _ if !plan.parts.is_empty() || doubts.proven => {}
             [(_, suspect)] => {
                 let wait = LONELY.saturating_sub(suspect.tried.elapsed());
                 if !wait.is_zero() {
@@ -191,36 +202,39 @@ impl Plugin {
                         "{reason}: {}; it is not known whether that is the record's fault: waits for one beside it",
                         suspect.text
                     );
-                    let suspects = plan.suspects.into_iter();
-                    doubts
-                        .suspects
-                        .extend(suspects.zip(rows.iter()).map(|((_, suspect), row)| (row.id(), suspect)));
+                    let suspects = plan.suspects.into_iter().zip(rows.iter());
+                    doubts.suspects.extend(suspects.map(|((_, suspect), record)| (record.id(), suspect)));
                     return Err(PublishError::Retry { reason, after: Some(wait) });
                 }
-                plan.lonely = true;
-                (plan.numbers, plan.suspects) = (vec![0], Vec::new());
+                plan = Plan { parts: [all()].into(), suspects: Vec::new(), lonely: true };
             }
-            _ => {
-                // It is the plugin, as far as is known. Once more from the start.
-                doubts.grain = 0;
-                (plan.numbers, plan.suspects) = ((0..number(rows.len())).collect(), Vec::new());
-            }
+            // It is the plugin, as far as is known. Once more from the start.
+            _ => plan = Plan { parts: [all()].into(), suspects: Vec::new(), lonely: false },
         }
         Ok(plan)
     }
 
     /// Shares rows out among the lanes, each of which goes through its own.
-    async fn sift<R: Published>(&mut self, attempts: &Attempts<R>, numbers: &[u32], grain: usize) -> Sifted {
-        let lanes = self.lanes.len().min(numbers.len());
+    async fn sift<R: Published>(&mut self, attempts: &Attempts<R>, mut parts: Parts) -> Sifted {
+        if let [whole] = &*parts.make_contiguous() {
+            parts =
+                whole.chunks(whole.len().div_ceil(self.lanes.len()).max(1)).map(<[u32]>::to_vec).collect();
+        }
+        let lanes = self.lanes.len().min(parts.len());
         if lanes <= 1 {
-            return self.sift_here(attempts.clone(), numbers, grain).await;
+            return self.sift_here(attempts.clone(), parts).await;
+        }
+        let mut shares = vec![Parts::new(); lanes];
+        for (at, part) in parts.into_iter().enumerate() {
+            if let Some(share) = shares.get_mut(at % lanes) {
+                share.push_back(part);
+            }
         }
         let mut tasks = JoinSet::new();
-        let shares = numbers.chunks(numbers.len().div_ceil(lanes));
-        for (at, (lane, numbers)) in self.lanes.iter_mut().zip(shares).enumerate() {
-            let (mut lane, mut attempts, numbers) = (lane.take(), attempts.clone(), numbers.to_vec());
+        for (at, (lane, parts)) in self.lanes.iter_mut().zip(shares).enumerate() {
+            let (mut lane, mut attempts) = (lane.take(), attempts.clone());
             tasks.spawn(async move {
-                let sifted = attempts.sift(&mut lane, &numbers, grain).await;
+                let sifted = attempts.sift(&mut lane, parts).await;
                 (at, lane, sifted)
             });
         }
@@ -242,14 +256,9 @@ impl Plugin {
     }
 
     /// Goes through rows with the first lane.
-    async fn sift_here<R: Published>(
-        &mut self,
-        mut attempts: Attempts<R>,
-        numbers: &[u32],
-        grain: usize,
-    ) -> Sifted {
+    async fn sift_here<R: Published>(&mut self, mut attempts: Attempts<R>, parts: Parts) -> Sifted {
         let Some(lane) = self.lanes.first_mut() else { return Sifted::default() };
-        let sifted = attempts.sift(lane, numbers, grain).await;
+        let sifted = attempts.sift(lane, parts).await;
         self.stuck |= attempts.stuck;
         sifted
     }
@@ -262,7 +271,7 @@ impl Plugin {
         kept: Vec<(u32, Suspect)>,
         lonely: bool,
     ) -> PublishResult {
-        let Sifted { mut left_out, suspects, rest, grain, died, published, answered, stop } = sifted;
+        let Sifted { mut left_out, suspects, rest, died, published, answered, stop } = sifted;
         let mut found: HashMap<u32, Suspect> = kept.into_iter().collect();
         if published {
             self.health.published();
@@ -275,15 +284,18 @@ impl Plugin {
             let now = Instant::now();
             found.extend(suspects.into_iter().map(|(row, text)| (row, Suspect { text, tried: now })));
         }
-        let mut again = rest;
+        let mut again: Vec<u32> = rest.iter().flatten().copied().collect();
         again.extend(found.keys());
         // What was seen in this call counts for the one that goes on with it, at once, and for no later one.
         let goes_on = matches!(stop, Some(Stop::OutOfTime | Stop::InVain));
-        let mut doubts = Doubts { grain, proven: published && goes_on, ..Doubts::default() };
-        if !found.is_empty() {
-            let numbered = (0..).zip(rows.iter());
-            let suspects = numbered.filter_map(|(row, record)| Some((record.id(), found.remove(&row)?)));
-            doubts.suspects = suspects.collect();
+        let mut doubts = Doubts { proven: published && goes_on, ..Doubts::default() };
+        let parted = died.is_some() || !found.is_empty() || rest.len() > self.lanes.len();
+        if parted && !again.is_empty() {
+            let ids: Vec<Uuid> = rows.iter().map(Record::id).collect();
+            let id = |row: &u32| ids.get(*row as usize).copied();
+            doubts.parts = rest.iter().map(|part| part.iter().filter_map(id).collect()).collect();
+            doubts.suspects =
+                found.into_iter().filter_map(|(row, suspect)| Some((id(&row)?, suspect))).collect();
         }
         *self.doubts::<R>() = doubts;
         if again.is_empty() && stop.is_none() {
@@ -383,8 +395,9 @@ fn number(row: usize) -> u32 {
 #[derive(Clone)]
 struct Attempts<R: Published> {
     rows: Rows<R>,
-    /// Whoever calls gives up then.
+    /// No attempt may take longer, but for the first.
     until: Instant,
+    first: bool,
     /// What an attempt may take.
     call: Duration,
     /// What is published is flushed at once.
@@ -397,9 +410,9 @@ struct Attempts<R: Published> {
 }
 
 impl<R: Published> Attempts<R> {
-    async fn sift(&mut self, lane: &mut Lane, numbers: &[u32], grain: usize) -> Sifted {
+    async fn sift(&mut self, lane: &mut Lane, parts: Parts) -> Sifted {
         let proof = self.proof.clone();
-        sift(numbers, grain, &proof, &mut Attempting { attempts: self, lane }).await
+        sift(parts, &proof, &mut Attempting { attempts: self, lane }).await
     }
 }
 
@@ -416,7 +429,9 @@ impl<R: Published> Tries for Attempting<'_, R> {
             (numbers.len() < attempts.rows.len()).then(|| attempts.rows.select(numbers.iter().copied()));
         let rows = part.as_ref().unwrap_or(&attempts.rows);
         let then = if attempts.careful { Then::Flush } else { Then::Nothing };
-        match self.lane.publish(rows, then).await {
+        let left = attempts.until.saturating_duration_since(Instant::now());
+        let limit = if std::mem::take(&mut attempts.first) { attempts.call } else { attempts.call.min(left) };
+        match self.lane.publish(rows, then, limit).await {
             Ok((answer, Ok(()))) => Tried::Answered(answer),
             Ok((answer, Err(PublishError::Reject { reason }))) => {
                 Tried::Answered(answer.map(|left_out| all_rejected(left_out, rows.len(), &reason)))
@@ -426,6 +441,8 @@ impl<R: Published> Tries for Attempting<'_, R> {
                 Tried::Answered(answer)
             }
             Err(Death { kind: Kind::Unborn, text, .. }) => Tried::Stopped(Stop::Unwell(text)),
+            // It had less than its time.
+            Err(Death { kind: Kind::Late, .. }) if limit < attempts.call => Tried::Stopped(Stop::OutOfTime),
             Err(Death { kind: Kind::Late, text, .. }) => Tried::Stopped(Stop::Late(text)),
             Err(Death { kind: Kind::Died, text, fresh, lived }) => {
                 attempts.careful = attempts.at_flush;
@@ -435,7 +452,7 @@ impl<R: Published> Tries for Attempting<'_, R> {
     }
 
     fn has_time(&self) -> bool {
-        !self.attempts.stuck && Instant::now() + self.attempts.call <= self.attempts.until
+        !self.attempts.stuck && Instant::now() + self.attempts.call / 4 <= self.attempts.until
     }
 }
 

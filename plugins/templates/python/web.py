@@ -40,7 +40,7 @@ def post(url, headers, body):
         request.set_path_with_query(path)
         outgoing = request.body()
         answer = outgoing_handler.handle(request, None)
-        write(outgoing, body)
+        failed = write(outgoing, body)
         with answer:
             with answer.subscribe() as ready:
                 ready.block()
@@ -52,7 +52,7 @@ def post(url, headers, body):
                 case Ok(Err(code)):
                     raise Err(code)
                 case _:
-                    raise NoAnswer("it gave none")
+                    raise failed or NoAnswer("it gave none")
     except Err as refused:
         code = refused.value
         is_denied = isinstance(code, ErrorCode_HttpRequestDenied | ErrorCode_DestinationIpProhibited)
@@ -60,16 +60,21 @@ def post(url, headers, body):
 
 
 def write(outgoing: OutgoingBody, body):
-    with outgoing.write() as stream:
-        at = 0
-        while at < len(body):
-            with stream.subscribe() as ready:
-                ready.block()
-            room = stream.check_write()
-            stream.write(body[at : at + room])
-            at += room
-        stream.blocking_flush()
-    OutgoingBody.finish(outgoing, None)
+    """Why a body could not be written is told by the answer, if at all."""
+    try:
+        with outgoing.write() as stream:
+            at = 0
+            while at < len(body):
+                with stream.subscribe() as ready:
+                    ready.block()
+                room = stream.check_write()
+                stream.write(body[at : at + room])
+                at += room
+            stream.blocking_flush()
+        OutgoingBody.finish(outgoing, None)
+    except Err as failed:
+        return failed
+    return None
 
 
 def said(code):

@@ -46,6 +46,7 @@ mod die;
 mod http;
 mod leak;
 mod paths;
+mod requests;
 mod spin;
 
 use pressroom_plugin::{
@@ -155,6 +156,7 @@ impl Hostile {
             "sparse-file" => ask::sparse_file(&text("path", "/out/hostile"), number("bytes", 1 << 40)?),
             "read-env" => ask::environment(),
             "sockets" => ask::sockets(&text("address", "127.0.0.1:9")),
+            other if other.starts_with("requests") => requests::publish(other)?,
             other if other.starts_with("http") => http::publish(other, batch)?,
             other => {
                 spin::act(other, batch);

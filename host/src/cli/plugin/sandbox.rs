@@ -7,6 +7,10 @@ use crate::config::{Config, Problems, PublisherSection, Secrets};
 use crate::publisher::{Context, Publisher};
 use crate::wasm::{HostSettings, PluginHost, WasmConfig};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// An author waits longer than an operator's host does.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Which section of which configuration.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -27,6 +31,7 @@ pub(super) struct Sandbox {
     pub(super) config: WasmConfig,
     base_dir: PathBuf,
     secrets: Secrets,
+    host: HostSettings,
 }
 
 /// A plugin that runs.
@@ -42,7 +47,10 @@ impl Sandbox {
             config: WasmConfig::default(),
             base_dir: std::path::absolute(file)?.parent().unwrap_or(Path::new("/")).to_owned(),
             secrets: Secrets::default(),
+            host: HostSettings::default(),
         };
+        sandbox.host.compiler = super::super::compile::this_binary();
+        sandbox.host.compile_timeout = COMPILE_TIMEOUT;
         if let Some(path) = &args.config {
             let wrong = |error: crate::config::ConfigError| Failure::wrong(error.to_string());
             let (config, mut problems) = Config::read_file(path).map_err(wrong)?;
@@ -54,14 +62,15 @@ impl Sandbox {
             sandbox.label = Some(section.label.clone());
             sandbox.secrets = section.settings.secrets().clone();
             sandbox.base_dir = config.base_dir.clone();
+            // Only where the configuration names one: a command that looks makes no directories.
+            sandbox.host.cache_dir = config.plugins.cache_dir.is_some().then(|| config.cache_dir());
         }
         Ok(sandbox)
     }
 
     /// Compiles it, links it, and lets it start.
     pub(super) async fn start(&self) -> Result<Subject, Failure> {
-        let host =
-            PluginHost::new(HostSettings::default()).map_err(|cause| Failure::failed(cause.to_string()))?;
+        let host = PluginHost::new(self.host.clone()).map_err(|cause| Failure::failed(cause.to_string()))?;
         let mut context = Context::detached(self.label.as_deref().unwrap_or("subject"), &self.base_dir);
         context.secrets = self.secrets.clone();
         let build = host.factory(self.config.clone(), self.file.clone());
@@ -89,10 +98,15 @@ impl Subject {
     /// What it took, in a line.
     pub(super) fn footprint(&self) -> String {
         let bytes = |key: &str| words::bytes(self.figure(key) as u64);
+        let took = |key: &str| words::seconds(self.figure(key) / 1e3);
+        let tiers = ["baseline", "optimised"].into_iter().filter_map(|tier| {
+            let key = format!("{tier}_ms");
+            self.status()[&key].is_number().then(|| format!("{tier} code in {}", took(&key)))
+        });
         format!(
-            "compiled in {}, started in {}, held {} of {} at most",
-            words::seconds(self.figure("compile_ms") / 1e3),
-            words::seconds(self.figure("start_ms") / 1e3),
+            "{}, started in {}, held {} of {} at most",
+            tiers.collect::<Vec<_>>().join(", "),
+            took("start_ms"),
             bytes("memory_peak_bytes"),
             bytes("memory_limit_bytes"),
         )

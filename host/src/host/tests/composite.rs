@@ -87,6 +87,13 @@ const WRONG: &[(&str, &str)] = &[
         "5:12: publishers.a.members[0]: \"dropped\" is a plugin that runs without a section: to make it a member add \
          [publishers.dropped] with type = \"wasm\" and plugin = \"dropped\"",
     ),
+    #[cfg(feature = "wasm")]
+    (
+        "[publishers.a]\ntype = 'composite'\nmode = 'failover'\nmembers = ['b', 'c']\n[publishers.b]\ntype = 'stdout'\n\
+         [publishers.c]\ntype = 'wasm'\nplugin = 'x'\nacknowledge = 'flush'\n",
+        "12:15: publishers.c.acknowledge: a member of a failover is asked for rows one call at a time: it must be \
+         \"publish\"",
+    ),
 ];
 
 #[test]

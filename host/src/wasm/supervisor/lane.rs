@@ -23,6 +23,8 @@ pub(super) struct Lane {
     lost: u64,
     /// How an instance died that was to be retired, and how old it was.
     died_retiring: Option<Death>,
+    /// When the last instance was lost, until there is another one.
+    lost_at: Option<Instant>,
 }
 
 /// How an instance was lost.
@@ -65,7 +67,7 @@ impl Lane {
 
     /// One whose instance is made when it is needed.
     pub(super) fn empty(setup: Arc<Setup>) -> Self {
-        Self { setup, instance: None, holds: false, lost: 0, died_retiring: None }
+        Self { setup, instance: None, holds: false, lost: 0, died_retiring: None, lost_at: None }
     }
 
     /// Takes all of it, for a task of its own; an empty one is left.
@@ -91,13 +93,13 @@ impl Lane {
         self.died_retiring.take()
     }
 
-    /// Has the instance publish `rows`. The error of a flush after that is passed on beside the answer.
+    /// Has the instance publish `rows`, within `limit`. The error of a flush after that is passed on beside the answer.
     pub(super) async fn publish<R: Published>(
         &mut self,
         rows: &Rows<R>,
         then: Then,
+        limit: Duration,
     ) -> Result<(PublishResult, Result<(), PublishError>), Death> {
-        let limit = self.setup.limits.call_timeout;
         let mut call = Call::begin(self);
         let outcome = timeout(limit, call.publish(rows, then)).await;
         let (answer, flushed) = call.end(outcome)?;
@@ -137,6 +139,7 @@ impl Lane {
     /// Notes that the instance is gone, and by whose doing.
     fn lose(&mut self, cause: &str, kind: Kind) {
         self.lost += u64::from(std::mem::take(&mut self.holds));
+        self.lost_at = Some(Instant::now());
         let status = &self.setup.status;
         match kind {
             Kind::Died | Kind::Unborn => status.died(cause),
@@ -184,7 +187,13 @@ impl<'a> Call<'a> {
     async fn instance(&mut self) -> Result<&mut Instance, Failure> {
         let instance = match self.instance.take() {
             Some(instance) => instance,
-            None => Instance::start(&self.lane.setup).await?,
+            None => {
+                let instance = Instance::start(&self.lane.setup).await?;
+                if let Some(lost) = self.lane.lost_at.take() {
+                    self.lane.setup.status.succeeded(lost.elapsed());
+                }
+                instance
+            }
         };
         self.fresh = instance.is_fresh();
         Ok(self.instance.insert(instance))

@@ -10,12 +10,14 @@
 
 use crate::publisher::{Fate, PublishError, PublishResult, Unpublished};
 use std::collections::{BTreeSet, VecDeque};
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How often instances may die before anything is published.
 const MOST_IN_VAIN: u32 = 64;
+
+/// Rows by their numbers, in the parts in which they are to be tried, the largest first.
+pub(super) type Parts = VecDeque<Vec<u32>>;
 
 /// What came of an attempt.
 #[derive(Debug)]
@@ -73,10 +75,8 @@ pub(super) struct Sifted {
     pub(super) left_out: Vec<Unpublished>,
     /// Rows that killed a fresh instance alone, and how it died.
     pub(super) suspects: Vec<(u32, String)>,
-    /// Rows of which nothing is known yet.
-    pub(super) rest: Vec<u32>,
-    /// How many of the rest to try at once; 0 for all.
-    pub(super) grain: usize,
+    /// Rows of which nothing is known yet, as they are to be tried next.
+    pub(super) rest: Parts,
     /// How the last instance died, if one did, and how old it was.
     pub(super) died: Option<(String, Option<Duration>)>,
     /// Something was published.
@@ -92,10 +92,6 @@ impl Sifted {
         self.left_out.extend(other.left_out);
         self.suspects.extend(other.suspects);
         self.rest.extend(other.rest);
-        self.grain = match (self.grain, other.grain) {
-            (0, grain) | (grain, 0) => grain,
-            (one, another) => one.min(another),
-        };
         self.died = self.died.take().or(other.died);
         self.published |= other.published;
         self.answered |= other.answered;
@@ -129,27 +125,20 @@ impl Sifted {
     }
 }
 
-/// Has the rows of these `numbers`, ascending, published: `grain` at a time, 0 for all at once. `proof` is set by whoever
-/// publishes something, and looked at by all.
-pub(super) async fn sift(
-    numbers: &[u32],
-    grain: usize,
-    proof: &AtomicBool,
-    tries: &mut impl Tries,
-) -> Sifted {
-    let mut sifted = Sifted { grain, ..Sifted::default() };
-    let mut parts = parts(numbers.len(), grain);
+/// Has the rows of these `parts` published, a part at once and those that kill an instance in halves. `proof` is set by
+/// whoever publishes something, and looked at by all.
+pub(super) async fn sift(parts: Parts, proof: &AtomicBool, tries: &mut impl Tries) -> Sifted {
+    let mut sifted = Sifted { rest: parts, ..Sifted::default() };
     let (mut attempts, mut deaths) = (0_u32, 0_u32);
-    while let Some(part) = parts.pop_front() {
-        let rows = numbers.get(part.clone()).unwrap_or_default();
+    while let Some(mut part) = sifted.rest.pop_front() {
         let stop = if attempts > 0 && !tries.has_time() {
             Stop::OutOfTime
         } else if deaths >= MOST_IN_VAIN && !proof.load(Ordering::Relaxed) {
             Stop::InVain
         } else {
             attempts += 1;
-            match tries.attempt(rows).await {
-                Tried::Answered(answer) => match sifted.take(rows, answer) {
+            match tries.attempt(&part).await {
+                Tried::Answered(answer) => match sifted.take(&part, answer) {
                     Ok(()) => {
                         proof.fetch_or(sifted.published, Ordering::Relaxed);
                         continue;
@@ -161,13 +150,13 @@ pub(super) async fn sift(
                     // The oldest is the one that was not made for this.
                     let oldest = sifted.died.take().and_then(|(_, oldest)| oldest);
                     sifted.died = Some((text.clone(), oldest.max(lived)));
-                    match rows {
+                    match part.as_slice() {
                         // What it had done before may be what it died of.
-                        _ if !fresh && (attempts == 1 || rows.len() == 1) => parts.push_front(part),
+                        rows if !fresh && (attempts == 1 || rows.len() == 1) => sifted.rest.push_front(part),
                         [row] => sifted.suspects.push((*row, text)),
-                        _ => {
-                            let middle = part.start + part.len() / 2;
-                            parts.extend([part.start..middle, middle..part.end]);
+                        rows => {
+                            let second = part.split_off(rows.len() / 2);
+                            sifted.rest.extend([part, second]);
                         }
                     }
                     continue;
@@ -175,28 +164,11 @@ pub(super) async fn sift(
                 Tried::Stopped(stop) => stop,
             }
         };
-        // The parts only ever get smaller: what is left is tried so many at a time.
-        if sifted.died.is_some() || grain > 0 {
-            sifted.grain = part.len();
-        }
-        parts.push_front(part);
+        sifted.rest.push_front(part);
         sifted.stop = Some(stop);
         break;
     }
-    sifted.rest = parts.into_iter().flat_map(|part| numbers.get(part).unwrap_or_default().to_vec()).collect();
-    sifted.rest.sort_unstable();
-    if sifted.rest.is_empty() {
-        sifted.grain = 0;
-    } else if sifted.rest.len() == numbers.len() && sifted.died.is_some() {
-        // Nothing came of it. The next search begins where this one would have gone on, or it would never end.
-        sifted.grain = sifted.grain.div_ceil(2);
-    }
     sifted
-}
-
-fn parts(rows: usize, grain: usize) -> VecDeque<Range<usize>> {
-    let grain = if grain == 0 { rows } else { grain };
-    (0..rows).step_by(grain.max(1)).map(|start| start..rows.min(start + grain)).collect()
 }
 
 #[cfg(test)]

@@ -37,6 +37,14 @@ async fn it_computes_for_ever() {
     every_call_fails("spin-encode", spun).await;
     every_call_fails("spin-config", spun).await;
     is_refused("spin-start", spun).await;
+    // At the deadline there is another instance at once.
+    let mut plugin =
+        Subject::hostile("config = { do = 'spin' }\nlimits = { cpu_per_call = '500ms' }").await.unwrap();
+    plugin.fails("ran past its compute bound of 500ms").await;
+    let time = |key: &str| plugin.status()[key].as_f64().unwrap();
+    assert!(time("successor_ms") > 0.0 && time("cpu_peak_ms") >= 500.0);
+    let (gone, successor) = (time("wall_peak_ms"), time("successor_ms"));
+    eprintln!("a deadline of 500 ms: gone after {gone} ms at most, a successor {successor} ms later");
     let mut plugin = Subject::hostile(&format!("config = {{ do = 'spin-flush' }}\n{TIGHT}")).await.unwrap();
     plugin.publish().await.unwrap();
     let error = plugin.publisher.flush().await.unwrap_err().to_string();

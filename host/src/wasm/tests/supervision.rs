@@ -1,7 +1,7 @@
 //! Whose fault is it: the record's, the plugin's, or that of neither?
 
-use super::{EventBatch, EventMetrics, Subject, event, events, operations};
-use crate::publisher::{Fate, PublishError, PublishResult, Unpublished};
+use super::{EventBatch, EventMetrics, HOST, Subject, WasmConfig, event, events, guests, operations};
+use crate::publisher::{Context, Fate, PublishError, PublishResult, Unpublished};
 use std::time::Duration;
 
 /// Events of these numbers, of which instances that are to die of poison die where `is_poison`.
@@ -170,9 +170,11 @@ async fn a_slow_server_is_no_fault_of_the_plugin_nor_of_a_record() {
 
 #[tokio::test]
 async fn a_search_that_takes_too_long_goes_on_in_the_next_call() {
-    // Each attempt may take as long as the whole call of the publisher: so there is one in each.
-    let tight = "config = { do = 'trap-poison' }\nlimits = { call_timeout = '30s' }";
-    let mut plugin = Subject::hostile(tight).await.unwrap();
+    // There is time for one attempt in each call.
+    let mut config: WasmConfig = toml::from_str("config = { do = 'trap-poison' }").unwrap();
+    config.limits.attempt = Duration::from_millis(1);
+    let build = HOST.0.factory(config, guests::plugin("hostile"));
+    let mut plugin = Subject { publisher: build(Context::detached("subject", "")).await.unwrap() };
     let poison = [5, 6, 30];
     let mut left: Vec<u32> = (0..64).collect();
     let (mut published, mut dead) = (Vec::new(), Vec::new());

@@ -3,7 +3,7 @@
 //! Invariant: nothing but the module is asked of the author's machine: the contract, WASI's outgoing HTTP and the adapter
 //! between WASI's first and second version are carried here; and what comes out has been validated.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
@@ -19,12 +19,12 @@ const WORLD: &str = include_str!("../../../../../plugins/worlds/guest.wit");
 ///
 /// The module does not export what the world asks for, or imports what is not in it.
 pub(super) fn component(mut core: Vec<u8>) -> Result<Vec<u8>> {
+    ensure!(core.starts_with(b"\0asm"), "the compiler gave no WebAssembly module");
     let mut resolve = Resolve::default();
     resolve.push_str("publisher.wit", CONTRACT)?;
     let guest = resolve.push_str("guest.wit", WORLD)?;
     let world = resolve.select_world(&[guest], Some("guest"))?;
-    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)
-        .context("the compiler gave no WebAssembly module")?;
+    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)?;
     ComponentEncoder::default()
         .validate(true)
         .module(&core)

@@ -24,6 +24,10 @@ pub(super) enum Verdict {
     Broken(String),
 }
 
+/// How long a step waits for an instance at most, and how often.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const MOST_WAITS: u32 = 20;
+
 enum Batch {
     Events(EventBatch),
     Operations(NetworkBatch),
@@ -82,46 +86,42 @@ pub(super) async fn run(
 }
 
 async fn step(subject: &mut Subject, batch: &Batch) -> Verdict {
-    let traps = |subject: &Subject| subject.figure("traps") as u64;
-    let before = traps(subject);
-    let verdict = match batch {
-        Batch::Events(rows) => published(subject.publisher.publish_event_metrics(rows).await, rows.len()),
-        Batch::Operations(rows) => {
-            published(subject.publisher.publish_network_metrics(rows).await, rows.len())
-        }
-        Batch::Flush => subject.publisher.flush().await.map_or_else(declined, |()| Verdict::Flushed),
-    };
-    if traps(subject) == before {
-        return verdict;
-    }
-    // The next step is for the next instance, which is made to wait.
-    let why = subject.status()["last_error"].as_str().unwrap_or("it failed").to_owned();
-    wait_for_the_next(subject).await;
-    Verdict::Broken(why)
-}
-
-/// A flush without an instance does nothing: an event makes the next one, once the host lets it be made.
-async fn wait_for_the_next(subject: &mut Subject) {
-    let probe = EventBatch::detached(batches::rows(9_000, 1, batches::event));
-    let before = subject.figure("instances_started");
-    for _ in 0..50 {
-        match subject.publisher.publish_event_metrics(&probe).await {
-            Err(PublishError::Retry { after: Some(after), .. })
-                if subject.figure("instances_started") == before =>
-            {
-                tokio::time::sleep(after.min(Duration::from_secs(2))).await;
+    let counts = |subject: &Subject| [subject.figure("traps") as u64, subject.figure("calls") as u64];
+    for _ in 0..MOST_WAITS {
+        let [traps, calls] = counts(subject);
+        let (verdict, after) = match batch {
+            Batch::Events(rows) => published(subject.publisher.publish_event_metrics(rows).await, rows.len()),
+            Batch::Operations(rows) => {
+                published(subject.publisher.publish_network_metrics(rows).await, rows.len())
             }
-            _ => return,
+            Batch::Flush => {
+                subject.publisher.flush().await.map_or_else(declined, |()| (Verdict::Flushed, None))
+            }
+        };
+        let [traps_now, calls_now] = counts(subject);
+        if traps_now != traps {
+            let status = subject.status();
+            return Verdict::Broken(status["last_error"].as_str().unwrap_or("it failed").to_owned());
+        }
+        // After a failure the next instance is made to wait: it has not been asked yet.
+        let was_asked = calls_now != calls || matches!(batch, Batch::Flush);
+        match (was_asked, after) {
+            (true, _) => return verdict,
+            (false, Some(after)) => tokio::time::sleep(after.min(LONGEST_WAIT)).await,
+            (false, None) => return Verdict::Broken(format!("was not even asked: {verdict}")),
         }
     }
+    Verdict::Broken("was not asked, for no instance came to life".to_owned())
 }
 
-fn published(answer: PublishResult, rows: usize) -> Verdict {
+/// The verdict, and how long the next try is to wait.
+fn published(answer: PublishResult, rows: usize) -> (Verdict, Option<Duration>) {
     match answer {
         Ok(left_out) => match lie(&left_out, rows) {
-            Some(lie) => Verdict::Broken(lie),
+            Some(lie) => (Verdict::Broken(lie), None),
             None => {
-                Verdict::Published { rows: (rows - left_out.len()) as u64, left_out: left_out.len() as u64 }
+                let (rows, left_out) = (rows.saturating_sub(left_out.len()) as u64, left_out.len() as u64);
+                (Verdict::Published { rows, left_out }, None)
             }
         },
         Err(error) => declined(error),
@@ -142,13 +142,13 @@ fn lie(left_out: &[Unpublished], rows: usize) -> Option<String> {
     })
 }
 
-fn declined(error: PublishError) -> Verdict {
-    let (how, reason) = match error {
-        PublishError::Retry { reason, .. } => ("retry", reason),
-        PublishError::Reject { reason } => ("reject", reason),
-        PublishError::Hold { reason } => ("hold", reason),
+fn declined(error: PublishError) -> (Verdict, Option<Duration>) {
+    let (how, reason, after) = match error {
+        PublishError::Retry { reason, after } => ("retry", reason, after),
+        PublishError::Reject { reason } => ("reject", reason, None),
+        PublishError::Hold { reason } => ("hold", reason, None),
     };
-    Verdict::Declined { how, reason }
+    (Verdict::Declined { how, reason }, after)
 }
 
 #[cfg(test)]
@@ -165,8 +165,8 @@ mod tests {
         assert_eq!(lie(&left_out(&[0, 2]), 3), None);
         assert!(lie(&left_out(&[3]), 3).unwrap().contains("row 3 of a batch of 3"));
         assert!(lie(&left_out(&[1, 1]), 3).unwrap().contains("row 1 twice"));
-        assert!(matches!(published(Ok(left_out(&[1])), 3), Verdict::Published { rows: 2, left_out: 1 }));
-        assert!(!published(Ok(left_out(&[9])), 3).passes());
-        assert!(published(Err(PublishError::hold("a grant")), 3).passes());
+        assert!(matches!(published(Ok(left_out(&[1])), 3).0, Verdict::Published { rows: 2, left_out: 1 }));
+        assert!(!published(Ok(left_out(&[9])), 3).0.passes());
+        assert!(published(Err(PublishError::hold("a grant")), 3).0.passes());
     }
 }
