@@ -118,7 +118,7 @@ async fn a_real_loki_has_every_line_once() {
     running.api.post(&records(300)).await;
     running.api.until_delivered("lines", 301).await;
     let look = || async {
-        let found = loki.query("{job=\"pressroom\"}").await?;
+        let found = loki.query_since("1h", "{job=\"pressroom\"}").await?;
         (count(&found) == wanted()).then_some(())
     };
     until("Loki has them", look).await;
