@@ -118,7 +118,7 @@ async fn a_real_loki_has_every_line_once() {
     running.api.post(&records(300)).await;
     running.api.until_delivered("lines", 301).await;
     let look = || async {
-        let found = loki.query("{job=\"pressroom\"}").await?;
+        let found = loki.query_since("1h", "{job=\"pressroom\"}").await?;
         (count(&found) == wanted()).then_some(())
     };
     until("Loki has them", look).await;
@@ -142,8 +142,8 @@ fn batch() -> EventBatch {
     EventBatch::detached((0..1_024).map(event).collect())
 }
 
-/// Not how long it takes is looked at, but whether it traps.
-const PATIENT: &str = "limits = { call_timeout = \"60s\", cpu_per_call = \"60s\" }\n";
+/// Not how long it takes, or how much, is looked at, but whether one instance traps.
+const PATIENT: &str = "limits = { memory = \"512MiB\", call_timeout = \"60s\", cpu_per_call = \"60s\" }\n";
 
 async fn tortured(section: &str, batches: u32) {
     let Some(file) = go_guest("tests/guests/torture") else { return };

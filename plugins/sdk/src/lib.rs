@@ -93,8 +93,8 @@ pub trait Publisher {
     /// Publishes events; at least one row.
     ///
     /// `Ok` lists the rows that were left out, none as a rule, and is final for the others: the host forgets them.
-    /// What the publisher still holds of them is lost with the instance. (The contract reserves `acknowledge = "flush"`
-    /// for that; no host has it yet.)
+    /// What the publisher still holds of them is lost with the instance, unless the operator has set
+    /// `acknowledge = "flush"`: then they are forgotten when `flush` has returned ok, and come again otherwise.
     ///
     /// # Errors
     ///

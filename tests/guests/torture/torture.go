@@ -11,7 +11,7 @@ import (
 	"pressroom/http"
 )
 
-func init() { pressroom.Register(&torture{kept: make([]any, 64), byTask: map[string]int{}}) }
+func init() { pressroom.Register(&torture{kept: make([]any, 12), byTask: map[string]int{}}) }
 func main() {}
 
 type torture struct {
@@ -79,8 +79,9 @@ func (t *torture) Flush() error {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	pressroom.Infof("%d rows, %d collections", t.rows, stats.NumGC)
-	if stats.NumGC < 10 {
-		return fmt.Errorf("the collector ran %d times in %d rows", stats.NumGC, t.rows)
+	// The host may have begun a new instance, when its optimised code was ready.
+	if batches := t.rows / 1024; int(stats.NumGC) < batches/10 {
+		return fmt.Errorf("the collector ran %d times in %d batches", stats.NumGC, batches)
 	}
 	return nil
 }

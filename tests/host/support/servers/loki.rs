@@ -42,7 +42,12 @@ impl Loki {
 
     /// The streams that LogQL selects of the last thirty days, as `query_range` gives them: `stream` and `values`.
     pub async fn query(&self, query: &str) -> Option<Vec<Value>> {
-        let pairs = [("query", query), ("since", "720h"), ("limit", "5000")];
+        self.query_since("720h", query).await
+    }
+
+    /// As [`Loki::query`], of the time since then: Loki looks into every hour of it, one by one.
+    pub async fn query_since(&self, since: &str, query: &str) -> Option<Vec<Value>> {
+        let pairs = [("query", query), ("since", since), ("limit", "5000")];
         let address = reqwest::Url::parse_with_params("http://x/loki/api/v1/query_range", pairs).unwrap();
         let text = self.api.get(&format!("{}?{}", address.path(), address.query().unwrap())).await?;
         let answer: Value = serde_json::from_str(&text).unwrap();
