@@ -75,6 +75,8 @@ pub(super) fn engine(tier: Tier) -> wasmtime::Result<Engine> {
             Tier::Optimised => Strategy::Cranelift,
         })
         .wasm_component_model(true)
+        // No toolchain of plugins makes them, and what is larger than any limit need not be possible.
+        .wasm_memory64(false)
         // On, it makes every async call several times dearer; nothing here needs two calls in one store.
         .concurrency_support(false)
         .epoch_interruption(true)

@@ -84,19 +84,17 @@ impl Drop for Charge {
 pub(super) struct Memory {
     budget: Arc<Budget>,
     held: u64,
-    last_growth: u64,
 }
 
 impl Memory {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, held: 0, last_growth: 0 }
+        Self { budget, held: 0 }
     }
 
     fn grow(&mut self, growth: usize) -> bool {
         let growth = u64::try_from(growth).unwrap_or(u64::MAX);
         let taken = self.budget.take(growth);
         if taken {
-            self.last_growth = growth;
             self.held += growth;
         }
         taken
@@ -106,12 +104,6 @@ impl Memory {
     pub(super) fn held(&self) -> u64 {
         self.held
     }
-
-    fn give_back(&mut self) {
-        let given_back = std::mem::take(&mut self.last_growth);
-        self.held -= given_back;
-        self.budget.give_back(given_back);
-    }
 }
 
 impl Drop for Memory {
@@ -120,6 +112,8 @@ impl Drop for Memory {
     }
 }
 
+/// Nothing is given back where a growth is told to have failed: wasmtime tells that of growths that it never asked for,
+/// too, so a guest could have what it holds forgotten. What the system would not give stays charged instead.
 impl ResourceLimiter for Memory {
     fn memory_growing(
         &mut self,
@@ -130,11 +124,6 @@ impl ResourceLimiter for Memory {
         Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(desired.saturating_sub(current)))
     }
 
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.give_back();
-        Ok(())
-    }
-
     fn table_growing(
         &mut self,
         current: usize,
@@ -143,11 +132,6 @@ impl ResourceLimiter for Memory {
     ) -> wasmtime::Result<bool> {
         let growth = desired.saturating_sub(current).saturating_mul(size_of::<usize>());
         Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(growth))
-    }
-
-    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.give_back();
-        Ok(())
     }
 
     fn instances(&self) -> usize {

@@ -20,6 +20,8 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 const MAX_LINE: usize = 8 << 10;
 /// How many seconds' worth of lines may come at once.
 const BURST: f64 = 10.0;
+/// How much may be written at once.
+const MAX_WRITE: usize = 64 << 10;
 /// How many lines reports show, and how much of each.
 const RECENT: usize = 20;
 const RECENT_LENGTH: usize = 512;
@@ -195,23 +197,19 @@ impl Stdio {
     }
 
     fn take(&self, bytes: &[u8]) {
-        let mut finished = Vec::new();
         let mut buffer = self.buffer.lock();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = (MAX_LINE + 1).saturating_sub(buffer.line.len());
             buffer.line.extend_from_slice(piece.get(..room).unwrap_or(piece));
             if piece.ends_with(b"\n") {
-                finished.push(std::mem::take(&mut buffer.line));
+                self.lines.say(self.severity, &String::from_utf8_lossy(&buffer.line));
+                buffer.line.clear();
             }
         }
         let end = bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes);
         buffer.tail.extend(end);
         let excess = buffer.tail.len().saturating_sub(TAIL);
         buffer.tail.drain(..excess);
-        drop(buffer);
-        for line in finished {
-            self.lines.say(self.severity, &String::from_utf8_lossy(&line));
-        }
     }
 }
 
@@ -239,6 +237,12 @@ impl Pollable for Stdio {
 
 impl OutputStream for Stdio {
     fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
+        // `check_write` has told it.
+        if bytes.len() > MAX_WRITE {
+            return Err(StreamError::trap(
+                "wrote more at once to its standard output than it was told it may",
+            ));
+        }
         self.take(&bytes);
         Ok(())
     }
@@ -248,14 +252,15 @@ impl OutputStream for Stdio {
     }
 
     fn check_write(&mut self) -> Result<usize, StreamError> {
-        Ok(64 << 10)
+        Ok(MAX_WRITE)
     }
 }
 
 impl AsyncWrite for Stdio {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.take(bytes);
-        Poll::Ready(Ok(bytes.len()))
+        let taken = bytes.get(..MAX_WRITE).unwrap_or(bytes);
+        self.take(taken);
+        Poll::Ready(Ok(taken.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
