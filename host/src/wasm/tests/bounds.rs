@@ -77,7 +77,11 @@ async fn a_guest_that_traps_in_a_body_gives_everything_back() {
         settled(&plugin).await;
     }
     assert!(plugin.count("traps") >= 3);
-    assert_eq!(plugin.count("traps"), plugin.count("instances_started"), "each trap on an instance of its own");
+    assert_eq!(
+        plugin.count("traps"),
+        plugin.count("instances_started"),
+        "each trap on an instance of its own"
+    );
 }
 
 #[tokio::test]
