@@ -16,13 +16,14 @@ pub(super) const MAX_HANDLES: usize = 256;
 
 /// The data of an instance's `Store`.
 pub(super) struct State {
+    /// Dropped before the table, whose bodies end with it: what is on its way then is known to be cut off.
+    gate: Gate,
     pub(super) table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) compute: Compute,
     pub(super) lines: Arc<Lines>,
     pub(super) answers: Arc<Answers>,
     wasi: WasiCtx,
-    gate: Gate,
     http: WasiHttpCtx,
 }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Sleep;
@@ -61,11 +62,13 @@ pub(super) struct Outgoing {
     budget: Arc<Budget>,
     most: u64,
     sent: u64,
+    gone: Arc<AtomicBool>,
 }
 
 impl Outgoing {
-    pub(super) fn new(body: WasiBody, budget: &Arc<Budget>, limits: &Limits) -> Self {
-        Self { body, budget: budget.clone(), most: limits.body.bytes(), sent: 0 }
+    /// `gone` says when the instance that writes it is no more.
+    pub(super) fn new(body: WasiBody, budget: &Arc<Budget>, limits: &Limits, gone: &Arc<AtomicBool>) -> Self {
+        Self { body, budget: budget.clone(), most: limits.body.bytes(), sent: 0, gone: gone.clone() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -94,7 +97,8 @@ impl Outgoing {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         loop {
             return Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                None => None,
+                // A body ends as well when its writer is dropped: what a trap cut off must not pass for the whole.
+                None => self.gone.load(Ordering::Acquire).then_some(Err(Cut::Unfinished)),
                 Some(Err(_)) => Some(Err(Cut::Unfinished)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(bytes) if bytes.is_empty() => continue,
@@ -251,5 +255,26 @@ impl Body for Incoming {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::limits::MemoryGauge;
+    use super::{Budget, Cut, Limits, Outgoing};
+    use http_body_util::{BodyExt, Full};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    #[tokio::test]
+    async fn a_body_whose_writer_is_gone_is_not_whole() {
+        let budget = Budget::new(1 << 20, Arc::new(MemoryGauge::default()));
+        let collected = async |gone| {
+            let body = Full::from("half").map_err(|never| match never {}).boxed_unsync();
+            let gone = Arc::new(AtomicBool::new(gone));
+            Outgoing::new(body, &budget, &Limits::default(), &gone).collect().await
+        };
+        assert_eq!(collected(false).await.unwrap().as_ref(), b"half");
+        assert_eq!(collected(true).await.err(), Some(Cut::Unfinished));
     }
 }

@@ -17,6 +17,7 @@ use super::rules::{Rule, Target};
 use http::header::{ACCEPT_ENCODING, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks};
 
@@ -102,12 +103,20 @@ pub(in super::super) struct Gate {
     slots: Slots,
     /// For the headers behind each handle that it may have, from when it first touches any.
     headers: Option<Charge>,
+    /// Whether the instance is no more.
+    gone: Arc<AtomicBool>,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Release);
+    }
 }
 
 impl Gate {
     pub(super) fn new(http: Arc<Http>, budget: Arc<Budget>) -> Self {
         let slots = Slots::new(http.counts.clone(), http.limits.connections);
-        Self { http, budget, slots, headers: None }
+        Self { http, budget, slots, headers: None, gone: Arc::default() }
     }
 
     pub(in super::super) fn budget(&self) -> &Arc<Budget> {
@@ -184,7 +193,14 @@ impl WasiHttpHooks for Gate {
             }
         };
         let waits = Waits::new(options, http.limits.call_timeout);
-        let exchange = Exchange { http, target, injections, waits, budget: self.budget.clone() };
+        let exchange = Exchange {
+            http,
+            target,
+            injections,
+            waits,
+            budget: self.budget.clone(),
+            gone: self.gone.clone(),
+        };
         Box::new(async move {
             let response = exchange.send(request, held).await?;
             Ok((response, Box::new(std::future::ready(Ok(()))) as Box<_>))
@@ -217,6 +233,7 @@ struct Exchange {
     injections: Vec<Arc<Injection>>,
     waits: Waits,
     budget: Arc<Budget>,
+    gone: Arc<AtomicBool>,
 }
 
 impl Exchange {
@@ -266,7 +283,7 @@ impl Exchange {
         let mut made = reqwest::Request::new(parts.method, url);
         *made.headers_mut() = parts.headers;
         made.headers_mut().remove(HOST);
-        let body = Outgoing::new(body, &self.budget, &self.http.limits);
+        let body = Outgoing::new(body, &self.budget, &self.http.limits, &self.gone);
         if self.injections.is_empty() {
             *made.body_mut() = self.streamed(body, made.method()).await?;
             return Ok(made);
