@@ -178,6 +178,7 @@ impl PluginHost {
     }
 
     async fn load(&self, config: WasmConfig, file: PathBuf, context: Context) -> Result<Plugin, LoadError> {
+        grants::survive_full_files();
         let host = self.clone();
         let (path, pin) = (file.clone(), config.sha256.clone());
         let (label, grant) = (context.label.clone(), config.grant.clone());
@@ -219,7 +220,7 @@ impl PluginHost {
 
 fn setup(config: WasmConfig, context: Context, origin: Origin) -> Result<Setup, String> {
     let secrets = grants::secrets(&config.grant, &context.secrets)?;
-    let lines = Arc::new(Lines::new(context.label.clone(), secrets.clone()));
+    let lines = Arc::new(Lines::new(context.label.clone(), secrets.clone(), config.limits.log_rate));
     let memory = Arc::new(MemoryGauge::default());
     // What the gauge shows is of all instances together.
     let most = config.limits.memory.bytes().saturating_mul(config.limits.instances as u64);

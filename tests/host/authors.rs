@@ -22,7 +22,7 @@ fn forwarder(language: &str) -> PathBuf {
 fn posting(name: &str, url: &str) -> String {
     format!(
         "[publishers.{name}]\ntype = \"wasm\"\nplugin = \"{name}\"\nconfig = {{ url = \"{url}/records\" }}\n\
-         grant.http = [\"POST {url}/records\"]\nbatch = {{ max_age = \"20ms\" }}\nretry = {{ min = \"20ms\", max = \"100ms\" }}\n"
+         grant.http = [\"POST {url}/records\"]\nbatch = {{ max_age = \"20ms\" }}\nretry = {{ initial = \"20ms\", max = \"100ms\" }}\n"
     )
 }
 

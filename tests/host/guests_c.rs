@@ -38,7 +38,7 @@ async fn a_setting_that_does_not_fit_refuses_it_with_its_own_words() {
     ));
     folder.drop_in("minimal", &std::fs::read(file).unwrap());
     let running = folder.start().await;
-    let refused = running.api.until("minimal", "is refused", |status| status["state"] == "failed").await;
-    assert!(refused.to_string().contains("is longer than 63 bytes"), "{refused:#}");
+    let refused = running.api.until("minimal", "is refused", |status| status["reason"].is_string()).await;
+    assert!(refused["reason"].as_str().unwrap().contains("is longer than 63 bytes"), "{refused:#}");
     assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
 }

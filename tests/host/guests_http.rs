@@ -31,8 +31,10 @@ async fn slack_is_told_of_every_failure_once_and_of_nothing_else() {
     let url = format!("{}/api/chat.postMessage", slack.url());
     let folder = Folder::new(&format!(
         "[publishers.alerts]\ntype = \"wasm\"\nplugin = \"slack-alerts\"\nonly = {{ status = [\"failed\"] }}\n\
-         flush_interval = \"100ms\"\nconfig = {{ url = \"{url}\", channel = \"#ops\" }}\n\
-         [publishers.alerts.grant]\nhttp = [\"POST {url}\"]\n"
+         flush_interval = \"100ms\"\nacknowledge = \"flush\"\nconfig = {{ url = \"{url}\", channel = \"#ops\" }}\n\
+         [publishers.alerts.grant]\nhttp = [\"POST {url}\"]\n\
+         inject = [{{ to = \"{}\", bearer = \"xoxb-of-the-tests\" }}]\n",
+        slack.url()
     ));
     folder.drop_in("slack-alerts", &guest("slack_alerts"));
     let running = folder.start().await;
@@ -41,18 +43,22 @@ async fn slack_is_told_of_every_failure_once_and_of_nothing_else() {
     let failures: Value = (0..60).map(|number| failed(number, names[(number % 2) as usize])).collect();
     api.post(&failures).await;
     api.post(&(100..200).map(event).collect()).await;
-    // What it could not tell at first it tells later, and what came meanwhile with it.
+    // What it could not tell at first it tells later, and what came meanwhile with it; until then it is not delivered.
     let all = || async {
-        let received = slack.received();
-        let taken = received.iter().skip(2);
-        (taken.map(|request| told(&request.body)).sum::<u64>() == 60).then_some(())
+        let delivered = api.publisher("alerts").await["books"]["delivered"].as_u64().unwrap();
+        let said: u64 = slack.received().iter().skip(2).map(|request| told(&request.body)).sum();
+        assert!(delivered <= said, "{delivered} are delivered, and {said} were told");
+        (said == 60).then_some(())
     };
     until("all is told, each once", all).await;
+    api.until_delivered("alerts", 60).await;
     for request in slack.received() {
         assert_eq!(request.what, "POST /api/chat.postMessage");
+        assert_eq!(request.headers["authorization"], "Bearer xoxb-of-the-tests");
         assert!(request.headers["content-type"].to_str().unwrap().starts_with("application/json"));
     }
     let status = api.publisher("alerts").await;
+    assert!(!status.to_string().contains("xoxb"), "{status:#}");
     assert_eq!(status["books"]["filtered"], 100, "{status:#}");
     assert_eq!(status["books"]["delivered"], 60, "{status:#}");
     assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());

@@ -30,4 +30,5 @@ mod reloads;
 mod remote_write;
 mod servers;
 mod shutdown;
+mod supervision;
 mod trust;

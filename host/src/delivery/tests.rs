@@ -1,12 +1,13 @@
 //! A worker and a scripted publisher, on paused time.
 
 mod filters;
+mod holding;
 mod pace;
 
 use super::*;
 use crate::config::units::ByteSize;
 use crate::journal::JournalSettings;
-use crate::publisher::{Fate, PublishError, PublishResult, Stall, Unpublished};
+use crate::publisher::{Fate, PublishError, PublishResult, Stall, Standing, Unpublished};
 use crate::record::{Batch, EventBatch, EventMetrics, NetworkBatch, NetworkMetrics, Status};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -30,6 +31,9 @@ struct Script {
     /// How often it had been flushed when it was closed.
     closed: Option<usize>,
     stall: Option<Stall>,
+    standing: Standing,
+    /// What it answers to flushes; when nothing is left, that all is well.
+    flushes: VecDeque<Result<(), PublishError>>,
 }
 
 type Shared = Arc<Mutex<Script>>;
@@ -73,8 +77,9 @@ impl Publisher for Scripted {
     }
 
     async fn flush(&mut self) -> Result<(), PublishError> {
-        self.script.lock().flushed += 1;
-        Ok(())
+        let mut script = self.script.lock();
+        script.flushed += 1;
+        script.flushes.pop_front().unwrap_or(Ok(()))
     }
 
     async fn close(&mut self) -> Result<(), PublishError> {
@@ -87,6 +92,14 @@ impl Publisher for Scripted {
     fn stall(&self) -> Option<StallSource> {
         let script = self.script.clone();
         Some(Arc::new(move || script.lock().stall.clone()))
+    }
+
+    fn standing(&self) -> Standing {
+        self.script.lock().standing
+    }
+
+    fn reset(&mut self) -> bool {
+        std::mem::take(&mut self.script.lock().standing.quarantined)
     }
 }
 

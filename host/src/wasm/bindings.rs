@@ -5,6 +5,7 @@
 
 use super::batches::{self, HostBatch, View};
 use super::component::Checked;
+use super::grants;
 use super::output::{Severity, clean};
 use super::state::State;
 use crate::publisher::{Fate, PublishError, Unpublished};
@@ -82,6 +83,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    grants::add_to_linker(&mut linker)?;
     linker.instance("pressroom:publisher/records@0.1.0")?;
     batches::add_to_linker(&mut linker, "pressroom:publisher/batches@0.1.0")?;
     let mut log = linker.instance("pressroom:publisher/log@0.1.0")?;

@@ -3,7 +3,7 @@
 //! Invariant: of files, the environment and the network exactly what the operator's section names; no arguments.
 //!
 //! `rules` and `addresses` say what may be reached by HTTP, `http` is the gate that holds requests against them, `body`
-//! what flows through it, `client` what sends; `inject` adds credentials and `echo` keeps them from coming back;
+//! what flows through it, `client` what sends; `streams` charges what a guest writes, to whatever; `inject` adds credentials and `echo` keeps them from coming back;
 //! `sockets` is the gate of the other protocols, `counts` what reports show.
 
 mod addresses;
@@ -16,11 +16,15 @@ mod inject;
 mod rules;
 mod sigv4;
 mod sockets;
+mod streams;
+#[cfg(test)]
+mod tests;
 
 pub(super) use counts::Counts;
 pub(super) use http::Gate;
+pub(super) use streams::add_to_linker;
 
-use self::http::{Http, MAX_HEADERS};
+use self::http::Http;
 use super::limits::Budget;
 use super::output::{Lines, Stdio};
 use super::settings::{Grant, Limits};
@@ -85,6 +89,24 @@ pub(super) fn secrets(grant: &Grant, known: &Secrets) -> Result<Secrets, String>
     Ok(if values.is_empty() { known.clone() } else { known.with(values) })
 }
 
+/// A write beyond the limit on the size of files is an error for who writes, and by default the end of the process: a
+/// plugin need only make a sparse file. From the first call on it is the error alone. Needs tokio's runtime.
+pub(super) fn survive_full_files() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        /// SIGXFSZ, where this runs.
+        const FILE_TOO_LARGE: i32 = 25;
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            // Its handler stays when it is dropped.
+            if let Err(cause) = signal(SignalKind::from_raw(FILE_TOO_LARGE)) {
+                tracing::warn!(%cause, "a plugin that makes a file larger than the host may ends it: SIGXFSZ cannot be caught");
+            }
+        });
+    }
+}
+
 /// A plugin's grant under one label, ready for its instances.
 pub(super) struct Granted {
     grant: Grant,
@@ -135,8 +157,9 @@ impl Granted {
     /// The gate for the requests of one instance, and what bounds their headers.
     pub(super) fn gate(&self, budget: &Arc<Budget>) -> (Gate, WasiHttpCtx) {
         let mut context = WasiHttpCtx::new();
-        context.set_field_size_limit(MAX_HEADERS);
-        (Gate::new(self.http.clone(), budget.clone()), context)
+        let gate = Gate::new(self.http.clone(), budget.clone());
+        context.set_field_size_limit(gate.max_headers());
+        (gate, context)
     }
 
     /// The surroundings of one instance.
@@ -193,6 +216,7 @@ fn client(
     let ca_file = grant.ca_file.as_ref().map(|file| base_dir.join(file));
     let wanted = client::Wanted {
         private: read_all(&grant.private, Network::parse)?.into(),
+        lookup: addresses::by_the_machine(),
         connections: limits.connections,
         connect_timeout: limits.call_timeout,
         tls: rules.iter().any(|rule| rule.target().scheme == "https"),

@@ -18,10 +18,8 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 
 /// The longest line that reaches the log, in bytes.
 const MAX_LINE: usize = 8 << 10;
-/// Lines a second, in the long run.
-const RATE: f64 = 100.0;
-/// Lines at once.
-const BURST: f64 = 1_000.0;
+/// How many seconds' worth of lines may come at once.
+const BURST: f64 = 10.0;
 /// How many lines reports show, and how much of each.
 const RECENT: usize = 20;
 const RECENT_LENGTH: usize = 512;
@@ -53,6 +51,8 @@ impl Severity {
 pub(super) struct Lines {
     label: Arc<str>,
     secrets: Secrets,
+    /// Lines a second, in the long run.
+    rate: f64,
     state: Mutex<State>,
 }
 
@@ -66,10 +66,16 @@ struct State {
 }
 
 impl Lines {
-    pub(super) fn new(label: Arc<str>, secrets: Secrets) -> Self {
-        let state =
-            State { allowance: BURST, since: Instant::now(), dropped: 0, untold: 0, recent: VecDeque::new() };
-        Self { label, secrets, state: Mutex::new(state) }
+    pub(super) fn new(label: Arc<str>, secrets: Secrets, rate: u32) -> Self {
+        let rate = f64::from(rate);
+        let state = State {
+            allowance: rate * BURST,
+            since: Instant::now(),
+            dropped: 0,
+            untold: 0,
+            recent: VecDeque::new(),
+        };
+        Self { label, secrets, rate, state: Mutex::new(state) }
     }
 
     /// Says a line, if the plugin has not said too many.
@@ -78,7 +84,7 @@ impl Lines {
         if untold > 0 {
             self.emit(
                 Severity::Warn,
-                &format!("{untold} lines were left out: it logs more than {RATE} a second"),
+                &format!("{untold} lines were left out: it logs more than {} a second", self.rate),
             );
         }
         let line = self.secrets.redact(&clean(text, MAX_LINE)).into_owned();
@@ -105,9 +111,9 @@ impl Lines {
     fn admit(&self) -> Option<u64> {
         let mut state = self.state.lock();
         let now = Instant::now();
-        let earned = now.duration_since(state.since).as_secs_f64() * RATE;
+        let earned = now.duration_since(state.since).as_secs_f64() * self.rate;
         state.since = now;
-        state.allowance = (state.allowance + earned).min(BURST);
+        state.allowance = (state.allowance + earned).min(self.rate * BURST);
         if state.allowance < 1.0 {
             state.dropped += 1;
             state.untold += 1;
@@ -258,8 +264,10 @@ impl AsyncWrite for Stdio {
 
 #[cfg(test)]
 mod tests {
-    use super::{BURST, Lines, MAX_LINE, RECENT, Severity, Stdio, TAIL, clean};
+    use super::{Lines, MAX_LINE, RECENT, Severity, Stdio, TAIL, clean};
     use std::sync::Arc;
+
+    const RATE: u32 = 100;
 
     #[test]
     fn a_line_cannot_forge_another() {
@@ -269,21 +277,21 @@ mod tests {
 
     #[test]
     fn a_flood_is_bounded_and_counted() {
-        let lines = Lines::new("loud".into(), crate::config::Secrets::default());
+        let lines = Lines::new("loud".into(), crate::config::Secrets::default(), RATE);
         let long = "x".repeat(MAX_LINE * 2);
         let said = 5_000;
         for _ in 0..said {
             lines.say(Severity::Trace, &long);
         }
         // What is earned while this runs is let through as well.
-        assert!(lines.dropped() <= said - BURST as u64 && lines.dropped() > 0, "{}", lines.dropped());
+        assert!(lines.dropped() <= said - u64::from(RATE) * 10 && lines.dropped() > 0, "{}", lines.dropped());
         assert_eq!(lines.recent().len(), RECENT);
         assert!(lines.recent()[0].len() < 1_000);
     }
 
     #[test]
     fn what_is_written_becomes_lines_and_the_end_is_kept() {
-        let lines = Arc::new(Lines::new("writer".into(), crate::config::Secrets::default()));
+        let lines = Arc::new(Lines::new("writer".into(), crate::config::Secrets::default(), RATE));
         let stdio = Stdio::new(lines.clone(), Severity::Warn);
         stdio.take(b"first\nsec");
         stdio.take(b"ond\nrest");

@@ -161,20 +161,22 @@ impl Found {
     }
 }
 
-/// What an author wrote. An interpreter is written in a language of its own, and so is a standard library.
+/// What an author wrote. An interpreter is written in a language of its own, and so is an adapter or a standard library.
 fn language(languages: &BTreeSet<String>, producers: &BTreeSet<String>) -> Option<String> {
-    let made_by = |tool: &str| producers.iter().any(|name| name.to_ascii_lowercase().starts_with(tool));
+    let made_by = |tool: &str| producers.iter().any(|name| name.contains(tool));
     let written_in = |name: &str| languages.iter().any(|found| found.split(' ').next() == Some(name));
-    let known = if made_by("componentize-py") {
+    let known = if made_by("componentize-py") || made_by("component-init-transform") {
         "Python"
-    } else if made_by("componentizejs") || made_by("componentize-js") || made_by("weval") {
+    } else if made_by("ComponentizeJS") {
         "JavaScript"
-    } else if written_in("Go") {
+    } else if made_by("Go cmd/compile") || written_in("Go") {
         "Go"
+    } else if made_by("wit-bindgen-rust") {
+        "Rust"
+    } else if made_by("clang") {
+        "C"
     } else if written_in("Rust") {
         "Rust"
-    } else if written_in("C11") || written_in("C17") || made_by("clang") {
-        "C"
     } else {
         return languages.first().cloned();
     };
@@ -198,7 +200,11 @@ mod tests {
         assert_eq!(found.digest, crate::wasm::digest(guests::plugin("ndjson")).unwrap());
         assert_eq!((found.interface.as_deref(), found.problem), (Some("0.1.0"), None));
         assert_eq!(found.language.as_deref(), Some("Rust"));
-        assert!(found.producers.iter().any(|tool| tool.starts_with("rustc 1.")), "{:?}", found.producers);
+        assert!(
+            found.producers.iter().any(|tool| tool.starts_with("wit-bindgen-rust 0.")),
+            "{:?}",
+            found.producers
+        );
         assert!(found.imports.iter().any(|name| name == "pressroom:publisher/batches@0.1.0"));
         assert!(found.exports.iter().any(|name| name == "pressroom:publisher/lifecycle@0.1.0"));
         assert!(found.sections.iter().any(|(name, bytes)| name == "producers" && *bytes > 0));

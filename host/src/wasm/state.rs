@@ -2,7 +2,7 @@
 
 use super::compute::Compute;
 use super::grants::Gate;
-use super::limits::Memory;
+use super::limits::{Budget, Memory};
 use super::output::Lines;
 use super::settings::Answers;
 use std::sync::Arc;
@@ -37,6 +37,11 @@ impl State {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         Self { table, memory, compute: Compute::default(), lines, answers, wasi, gate, http }
+    }
+
+    /// What is charged with what the host holds for it.
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        self.gate.budget()
     }
 }
 

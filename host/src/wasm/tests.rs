@@ -1,10 +1,11 @@
 //! Real plugins, built from `plugins/` and `tests/hostile`, through the contract that delivery uses.
 
+mod bounds;
 pub(super) mod guests;
 mod hostile;
 mod http;
 mod inject;
-mod server;
+pub(super) mod server;
 mod sockets;
 mod supervision;
 mod tiers;

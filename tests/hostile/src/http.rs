@@ -4,6 +4,11 @@
 //! | --- | --- | --- |
 //! | `http-post` | posts the batch as JSON lines, and answers as the SDK makes of the answer | `url`, `header`, `value` |
 //! | `http-try` | sends a request, and logs the answer's status and body | `url`, `method` (POST), `header`, `value`, `bytes` (a body of so many), `timeout_ms` |
+//! | `http-unread` | sends `n` requests at once, and reads no answer until all are sent | `url`, `n` (100) |
+//! | `http-unfinished` | opens requests without sending them and fills their bodies, until it is refused | `n` (80) |
+//! | `http-headers` | one set of headers of `bytes` | `bytes` (1 MiB) |
+//! | `http-many-headers` | keeps `n` sets of headers of `bytes` | `bytes` (1,000), `n` (200) |
+//! | `http-trap` | traps in the middle of a body | `url` |
 
 use crate::{Batch, number, text};
 use pressroom_plugin::http::{Request, Response};
@@ -17,6 +22,16 @@ pub fn publish(behaviour: &str, batch: &Batch<'_, '_>) -> Result<(), PublishErro
             attempt("http-try");
             Ok(())
         }
+        #[cfg(target_arch = "wasm32")]
+        "http-unread" => raw::unread(&text("url", ""), number("n", 100)?),
+        #[cfg(target_arch = "wasm32")]
+        "http-unfinished" => raw::unfinished(number("n", 80)?),
+        #[cfg(target_arch = "wasm32")]
+        "http-headers" => raw::headers(number("bytes", 1 << 20)?, 1),
+        #[cfg(target_arch = "wasm32")]
+        "http-many-headers" => raw::headers(number("bytes", 1_000)?, number("n", 200)?),
+        #[cfg(target_arch = "wasm32")]
+        "http-trap" => raw::trap(&text("url", "")),
         _ => Err(PublishError::hold(format!("no behaviour {behaviour}"))),
     }
 }
@@ -51,5 +66,103 @@ fn attempt(what: &str) {
             info!("{what}: got {status} {:?}, {} bytes", String::from_utf8_lossy(shown), body.len());
         }
         Err(error) => info!("{what}: denied ({error})"),
+    }
+}
+
+/// Past the SDK, which would do none of this.
+#[cfg(target_arch = "wasm32")]
+mod raw {
+    use pressroom_plugin::{PublishError, info};
+    use wasip2::http::outgoing_handler::handle;
+    use wasip2::http::types::{Fields, Method, OutgoingRequest, Scheme};
+
+    fn failed(what: &str) -> PublishError {
+        PublishError::reject(format!("{what} failed"))
+    }
+
+    fn post(url: &str) -> Result<OutgoingRequest, PublishError> {
+        let (authority, path) = url
+            .strip_prefix("http://")
+            .and_then(|rest| Some(rest.split_at(rest.find('/')?)))
+            .ok_or_else(|| failed("the address"))?;
+        let request = OutgoingRequest::new(Fields::new());
+        let set = request
+            .set_method(&Method::Post)
+            .and_then(|()| request.set_scheme(Some(&Scheme::Http)))
+            .and_then(|()| request.set_authority(Some(authority)))
+            .and_then(|()| request.set_path_with_query(Some(path)));
+        set.map_err(|()| failed("the request"))?;
+        Ok(request)
+    }
+
+    pub fn unread(url: &str, requests: usize) -> Result<(), PublishError> {
+        let mut answers = Vec::new();
+        for _ in 0..requests {
+            answers.push(handle(post(url)?, None).map_err(|_| failed("sending"))?);
+        }
+        let (mut kept, mut refused) = (Vec::new(), 0);
+        for answer in &answers {
+            answer.subscribe().block();
+            match answer.get() {
+                Some(Ok(Ok(response))) => kept.push(response),
+                Some(Ok(Err(code))) => {
+                    if refused == 0 {
+                        info!("http-unread: denied ({code:?})");
+                    }
+                    refused += 1;
+                }
+                _ => return Err(failed("the answer")),
+            }
+        }
+        info!("http-unread: got {} answers, {refused} refused", kept.len());
+        Ok(())
+    }
+
+    pub fn unfinished(requests: usize) -> Result<(), PublishError> {
+        let mut kept = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..requests {
+            let request = OutgoingRequest::new(Fields::new());
+            let body = request.body().map_err(|()| failed("the body"))?;
+            let stream = body.write().map_err(|()| failed("the stream"))?;
+            while let Ok(room @ 1..) = stream.check_write() {
+                let room = usize::try_from(room).unwrap_or(usize::MAX).min(1 << 20);
+                if let Err(error) = stream.write(&vec![b'x'; room]) {
+                    info!("http-unfinished: denied after {bytes} ({error})");
+                    return Ok(());
+                }
+                bytes += room;
+            }
+            kept.push((stream, body, request));
+        }
+        info!("http-unfinished: got {bytes}");
+        Ok(())
+    }
+
+    pub fn headers(bytes: usize, sets: usize) -> Result<(), PublishError> {
+        let mut kept = Vec::new();
+        for _ in 0..sets {
+            let fields = Fields::new();
+            if let Err(error) = fields.append("x-bomb", &vec![b'x'; bytes]) {
+                info!("http-headers: denied after {} ({error:?})", kept.len());
+                return Ok(());
+            }
+            kept.push(fields);
+        }
+        info!("http-headers: got {}", kept.len());
+        Ok(())
+    }
+
+    pub fn trap(url: &str) -> Result<(), PublishError> {
+        let request = post(url)?;
+        let body = request.body().map_err(|()| failed("the body"))?;
+        let stream = body.write().map_err(|()| failed("the stream"))?;
+        let _answer = handle(request, None).map_err(|_| failed("sending"))?;
+        let writable = stream.subscribe();
+        for _ in 0..4 {
+            writable.block();
+            stream.write(&[b'x'; 1_000]).map_err(|_| failed("writing"))?;
+        }
+        std::process::abort()
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn check(args: &Args) -> Result<(), Failure> {
         let report = |name: &str, verdict: &steps::Verdict| {
             failed += u64::from(!verdict.passes());
             Ok(to_stdout(&format!(
-                "{} {name:<34} {verdict}",
+                "{} {name:<39} {verdict}",
                 if verdict.passes() { "ok    " } else { "FAILED" }
             ))?)
         };

@@ -196,18 +196,21 @@ fn plugins_show_who_runs_them_and_what_they_say() {
     let report = json!([
         {"plugin": "rollup", "file": "/p/rollup.wasm", "digest": "0123456789abcdef", "publishers": [{
             "label": "rollup", "state": "running",
-            "detail": {"interface": "0.1.0", "compile_ms": 54.2, "cached": false, "calls": 12, "traps": 0,
+            "detail": {"interface": "0.1.0", "compile_ms": 54.2, "tier": "baseline", "cached": false, "calls": 12, "traps": 0,
                        "memory_bytes": 1_572_864, "memory_limit_bytes": 134_217_728, "log": ["info: one", "info: two"]}
         }]},
+        {"plugin": "slow", "file": "/p/slow.wasm", "compiling": {"tier": "optimised", "elapsed_ms": 1_200.0}},
         {"plugin": "broken", "file": "/p/broken.wasm", "reason": "not a component", "publishers": []},
     ]);
     assert_eq!(
         show(Question::Plugins, &report.to_string(), ROWS).unwrap(),
-        "  PLUGIN  PUBLISHER  STATE    INTERFACE  DIGEST         COMPILED IN  CALLS  TRAPS   MEMORY         OF
-  rollup  rollup     running  0.1.0      0123456789ab…      54.2 ms     12      0  1.5 MiB  128.0 MiB
-  broken  -          idle     -          -                        -      -      -        -          -
+        "  PLUGIN  PUBLISHER  STATE    INTERFACE  DIGEST              COMPILED IN  CALLS  TRAPS   MEMORY         OF
+  rollup  rollup     running  0.1.0      0123456789ab…  baseline, 54.2 ms     12      0  1.5 MiB  128.0 MiB
+  slow    -          idle     -          -                              -      -      -        -          -
+  broken  -          idle     -          -                              -      -      -        -          -
   rollup says info: one
   rollup says info: two
+  slow is being compiled (optimised), for 1.20 s by now
   broken (/p/broken.wasm): not a component
 "
     );

@@ -6,6 +6,7 @@
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// A network by the beginning of its addresses: `10.0.0.0/8`.
@@ -142,14 +143,24 @@ impl fmt::Display for Prohibited {
     }
 }
 
+/// Asks for the addresses of a name.
+pub(super) type Lookup = Arc<dyn Fn(String) -> Found + Send + Sync>;
+type Found = Pin<Box<dyn Future<Output = std::io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// The machine's own way.
+pub(super) fn by_the_machine() -> Lookup {
+    Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) }))
+}
+
 /// Resolves names for requests, and leaves out what may not be connected to. What it answers is what is connected to.
 pub(super) struct Resolver {
     granted: Arc<[Network]>,
+    lookup: Lookup,
 }
 
 impl Resolver {
-    pub(super) fn new(granted: Arc<[Network]>) -> Self {
-        Self { granted }
+    pub(super) fn new(granted: Arc<[Network]>, lookup: Lookup) -> Self {
+        Self { granted, lookup }
     }
 }
 
@@ -174,7 +185,7 @@ fn permitted(
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let granted = self.granted.clone();
+        let (granted, lookup) = (self.granted.clone(), self.lookup.clone());
         Box::pin(async move {
             let name = name.as_str().to_owned();
             // That name is never asked of anybody; a rule that names it means this machine.
@@ -182,8 +193,7 @@ impl Resolve for Resolver {
                 let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
                 loopback.map(|ip| SocketAddr::new(ip, 0)).to_vec()
             } else {
-                let found = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-                permitted(&granted, &name, found)?
+                permitted(&granted, &name, lookup(name.clone()).await?)?
             };
             Ok(Box::new(permitted.into_iter()) as Addrs)
         })

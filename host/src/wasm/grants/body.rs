@@ -50,7 +50,7 @@ impl AsRef<[u8]> for Charged {
     }
 }
 
-fn charged(budget: &Arc<Budget>, bytes: Bytes) -> Option<Bytes> {
+pub(super) fn charged(budget: &Arc<Budget>, bytes: Bytes) -> Option<Bytes> {
     let charge = budget.charge(bytes.len())?;
     Some(Bytes::from_owner(Charged { bytes, _charge: charge }))
 }

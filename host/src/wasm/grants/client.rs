@@ -3,7 +3,7 @@
 //! Invariant: it follows no redirect, asks no proxy, changes no body, and connects only to addresses that the resolver
 //! let through. It is one per label, so that all instances share its connections.
 
-use super::addresses::{Network, Prohibited, Resolver};
+use super::addresses::{Lookup, Network, Prohibited, Resolver};
 use super::body::Cut;
 use std::error::Error as _;
 use std::path::Path;
@@ -17,6 +17,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How a client is set up.
 pub(super) struct Wanted<'a> {
     pub(super) private: Arc<[Network]>,
+    pub(super) lookup: Lookup,
     pub(super) connections: usize,
     pub(super) connect_timeout: Duration,
     /// Whether any rule speaks TLS: the machine's certificates take a while to read.
@@ -36,7 +37,7 @@ pub(super) fn client(wanted: &Wanted<'_>) -> Result<reqwest::Client, String> {
         .no_brotli()
         .no_deflate()
         .no_zstd()
-        .dns_resolver(Arc::new(Resolver::new(wanted.private.clone())))
+        .dns_resolver(Arc::new(Resolver::new(wanted.private.clone(), wanted.lookup.clone())))
         .connect_timeout(wanted.connect_timeout)
         .pool_max_idle_per_host(wanted.connections)
         .pool_idle_timeout(IDLE)

@@ -6,6 +6,7 @@
 use super::super::limits::{Budget, Charge};
 use super::super::output::{Lines, Severity};
 use super::super::settings::Limits;
+use super::super::state::MAX_HANDLES;
 use super::addresses::Prohibited;
 use super::body::{Incoming, Outgoing, drain};
 use super::client;
@@ -14,17 +15,18 @@ use super::echo::Echo;
 use super::inject::{self, Injection};
 use super::rules::{Rule, Target};
 use http::header::{ACCEPT_ENCODING, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use std::sync::Arc;
 use std::time::Duration;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 /// What a connection's buffers take, beside the chunks under way: charged while a request is.
 const BUFFERS: usize = 64 << 10;
-/// The most that one write of a guest to a body hands over.
-const CHUNK: usize = 64 << 10;
-/// The headers of a request or an answer, as a guest may hold them.
-pub(super) const MAX_HEADERS: usize = 32 << 10;
+/// The most that one write of a guest to a body hands over: most batches in one or two.
+const CHUNK: usize = 256 << 10;
+/// The headers of a request or an answer, as a guest may hold them; less where there is little memory.
+const MAX_HEADERS: usize = 16 << 10;
+const LEAST_HEADERS: usize = 2 << 10;
 
 /// What of HTTP a plugin is granted, for all its instances.
 pub(in super::super) struct Http {
@@ -98,21 +100,47 @@ pub(in super::super) struct Gate {
     http: Arc<Http>,
     budget: Arc<Budget>,
     slots: Slots,
+    /// For the headers behind each handle that it may have, from when it first touches any.
+    headers: Option<Charge>,
 }
 
 impl Gate {
     pub(super) fn new(http: Arc<Http>, budget: Arc<Budget>) -> Self {
         let slots = Slots::new(http.counts.clone(), http.limits.connections);
-        Self { http, budget, slots }
+        Self { http, budget, slots, headers: None }
+    }
+
+    pub(in super::super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// The most that one set of headers takes, such that all its handles together take a quarter of its memory.
+    pub(super) fn max_headers(&self) -> usize {
+        let part = self.http.limits.memory.bytes() / 4 / MAX_HANDLES as u64;
+        usize::try_from(part).unwrap_or(MAX_HEADERS).clamp(LEAST_HEADERS, MAX_HEADERS)
+    }
+
+    /// Whether there is memory left for headers: they cannot be charged one by one.
+    fn affords_headers(&mut self) -> bool {
+        if self.headers.is_none() {
+            self.headers = self.budget.charge(self.max_headers() * MAX_HANDLES);
+        }
+        self.headers.is_some()
     }
 
     /// What a request takes while it is under way.
     fn admit(&self, headers: &HeaderMap) -> Result<(UnderWay, Charge), Error> {
-        let under_way = self.slots.take().ok_or(Error::ConnectionLimitReached)?;
+        let refused = |bound: String, error| {
+            let text = format!("a request was refused: {bound}");
+            self.http.deny(Denial { text, error })
+        };
+        let under_way = self.slots.take().ok_or_else(|| {
+            let most = self.http.limits.connections;
+            refused(format!("limits.connections = {most} are under way"), Error::ConnectionLimitReached)
+        })?;
         let charge = self.budget.charge(BUFFERS + size(headers)).ok_or_else(|| {
-            Error::InternalError(Some(
-                "the request does not fit into what is left of limits.memory".to_owned(),
-            ))
+            let bound = "it does not fit into what is left of limits.memory".to_owned();
+            refused(bound.clone(), Error::InternalError(Some(format!("the request was refused: {bound}"))))
         })?;
         Ok((under_way, charge))
     }
@@ -126,6 +154,10 @@ fn size(headers: &HeaderMap) -> usize {
 type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl WasiHttpHooks for Gate {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        !self.affords_headers() || DEFAULT_FORBIDDEN_HEADERS.contains(name)
+    }
+
     fn set_host_header(&mut self) -> bool {
         false
     }

@@ -15,28 +15,28 @@ use wasmtime_wasi_http::io::TokioIo;
 
 /// A request, as it arrived.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Seen {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
-pub(super) type Answer = Response<BoxBody<Bytes, Infallible>>;
+pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// An answer with a whole body.
-pub(super) fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
+pub(crate) fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
     Response::builder().status(status).body(http_body_util::Full::new(body.into()).boxed()).unwrap()
 }
 
 /// An answer in chunks.
-pub(super) fn chunks(chunks: impl Iterator<Item = Bytes> + Send + Sync + Unpin + 'static) -> Answer {
+pub(crate) fn chunks(chunks: impl Iterator<Item = Bytes> + Send + Sync + Unpin + 'static) -> Answer {
     Response::new(BodyExt::boxed(Chunks(chunks)))
 }
 
@@ -54,8 +54,8 @@ impl<I: Iterator<Item = Bytes> + Unpin> Body for Chunks<I> {
     }
 }
 
-pub(super) struct Server {
-    pub(super) port: u16,
+pub(crate) struct Server {
+    pub(crate) port: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
@@ -63,7 +63,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Answers every request by `respond`; `None` is never answered.
-    pub(super) async fn start(respond: impl Fn(&Seen) -> Option<Answer> + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(respond: impl Fn(&Seen) -> Option<Answer> + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -100,11 +100,11 @@ impl Server {
         Self { port, seen, connections, task }
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().clone()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }

@@ -117,6 +117,8 @@ pub(in crate::cli) struct Plugin {
     digest: Option<String>,
     reason: Option<String>,
     #[serde(default)]
+    compiling: Value,
+    #[serde(default)]
     publishers: Vec<PluginPublisher>,
 }
 
@@ -161,13 +163,18 @@ pub(in crate::cli) fn plugins(plugins: &[Plugin], rows: usize) -> String {
             let compiled =
                 one.detail.get("compile_ms").and_then(Value::as_f64).map(|ms| words::seconds(ms / 1e3));
             let cached = one.detail.get("cached").and_then(Value::as_bool) == Some(true);
+            let time = if cached { "cache".to_owned() } else { shown(compiled) };
+            let code = match one.detail.get("tier").and_then(Value::as_str) {
+                Some(tier) => format!("{}, {time}", cut(tier, NAME)),
+                None => time,
+            };
             vec![
                 name.clone(),
                 cut(&one.label, NAME),
                 cut(&one.state, NAME),
                 shown(interface),
                 runs.unwrap_or_else(|| digest.clone()),
-                if cached { "cache".to_owned() } else { shown(compiled) },
+                code,
                 shown(number("calls").map(count)),
                 shown(number("traps").map(count)),
                 shown(number("memory_bytes").map(bytes)),
@@ -181,6 +188,11 @@ pub(in crate::cli) fn plugins(plugins: &[Plugin], rows: usize) -> String {
         let name = cut(&plugin.plugin, NAME);
         if let Some(reason) = &plugin.reason {
             out.push_str(&format!("  {name} ({}): {}\n", cut(&plugin.file, REASON), cut(reason, REASON)));
+        }
+        let tier = plugin.compiling.get("tier").and_then(Value::as_str);
+        if let (Some(tier), Some(ms)) = (tier, plugin.compiling.get("elapsed_ms").and_then(Value::as_f64)) {
+            let (tier, elapsed) = (cut(tier, NAME), words::seconds(ms / 1e3));
+            out.push_str(&format!("  {name} is being compiled ({tier}), for {elapsed} by now\n"));
         }
         for one in &plugin.publishers {
             let label = cut(&one.label, NAME);
