@@ -6,9 +6,11 @@ mod case;
 mod compute;
 mod driver;
 mod escape;
+mod evil;
 mod files;
 mod lies;
 mod memory;
+mod network;
 mod sequence;
 mod talk;
 
@@ -25,7 +27,9 @@ const ESCAPE: Group =
     Group { before: escape::before, after: escape::after, ..Group::plain("escape", escape::cases) };
 const FILES: Group = Group::plain("files", files::cases);
 
-const GROUPS: &[Group] = &[COMPUTE, MEMORY, TALK, LIES, SEQUENCE, ESCAPE, FILES];
+const NETWORK: Group = Group { before: network::before, ..Group::plain("network", network::cases) };
+
+const GROUPS: &[Group] = &[COMPUTE, MEMORY, TALK, LIES, SEQUENCE, ESCAPE, NETWORK, FILES];
 
 #[test]
 fn there_are_more_than_eighty_of_them_each_with_a_name_of_its_own() {
@@ -84,6 +88,11 @@ async fn it_does_things_out_of_turn() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_reaches_for_what_it_was_not_granted() {
     driver::run(&ESCAPE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_speaks_http_or_is_spoken_to_so() {
+    driver::run(&NETWORK).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
