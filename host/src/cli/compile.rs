@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// given. `pressroom run` starts it for each plugin that it has no code of; it is of no use by hand.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  pressroom compile-plugin baseline 2147483648 61 <plugin.wasm >plugin.code")]
+  pressroom compile-plugin baseline 2147483648 61 <plugin.wasm | wc --bytes")]
 pub(super) struct Args {
     /// baseline or optimised
     tier: String,

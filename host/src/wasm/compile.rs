@@ -112,23 +112,30 @@ impl Compiler {
             child.wait().await
         };
         // Dropped, a child that still runs is killed.
-        let ended = tokio::time::timeout(self.timeout, talk).await;
+        let ended = tokio::time::timeout(self.patience(eagerly), talk).await;
         match ended {
             Ok(Ok(status)) if status.success() => Ok(code),
-            Ok(Ok(status)) => Err(self.explain(status, &String::from_utf8_lossy(&words))),
+            Ok(Ok(status)) => Err(self.explain(status, &String::from_utf8_lossy(&words), eagerly)),
             Ok(Err(cause)) => Err(failed("the compiler cannot be read from", cause)),
             Err(_) => {
                 let _ = child.kill().await;
-                Err(self.too_long())
+                Err(self.too_long(eagerly))
             }
         }
+    }
+
+    /// How long a child may be about it. One that nobody waits for lets all others go first: of its own compute it has no
+    /// more than the others, but on a busy machine it may take its time for it.
+    fn patience(&self, eagerly: bool) -> Duration {
+        if eagerly { self.timeout } else { self.timeout.saturating_mul(10) }
     }
 
     fn command(&self, program: &Path, tier: Tier, eagerly: bool) -> Command {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // What nobody waits for leaves half of the machine to those who work.
         let threads = if eagerly { cores.min(MOST_THREADS) } else { (cores / 2).clamp(1, MOST_THREADS) };
-        // Of compute it may have its time on every thread, should this process end and no longer look at the clock.
+        // Of compute it may have its time on every thread: that holds should this process end and no longer look at the
+        // clock, and for a child that others go before.
         let seconds = self.timeout.as_secs().saturating_add(1).saturating_mul(threads as u64);
         let mut command = Command::new(program);
         command
@@ -146,15 +153,16 @@ impl Compiler {
         command
     }
 
-    fn too_long(&self) -> Refusal {
+    fn too_long(&self, eagerly: bool) -> Refusal {
         let timeout = humantime::format_duration(self.timeout);
+        let what = if eagerly { "longer than" } else { "more compute, or ten times longer, than" };
         Refusal::Excessive(format!(
-            "compiling it took longer than the {timeout} of plugins.compile_timeout; raise that if you trust the file"
+            "compiling it took {what} the {timeout} of plugins.compile_timeout; raise that if you trust the file"
         ))
     }
 
     /// Why a child did not end well.
-    fn explain(&self, status: ExitStatus, words: &str) -> Refusal {
+    fn explain(&self, status: ExitStatus, words: &str, eagerly: bool) -> Refusal {
         let words = words.trim();
         let words = bindings::cut(words.strip_prefix("error: ").unwrap_or(words).to_owned());
         let signal = signal_of(status);
@@ -166,7 +174,7 @@ impl Compiler {
             ));
         }
         match signal {
-            Some(SIGXCPU) => self.too_long(),
+            Some(SIGXCPU) => self.too_long(eagerly),
             Some(SIGKILL) => Refusal::Excessive(
                 "the compiler was killed, as the system does for want of memory; lower plugins.compile_memory, or give \
                  the machine more"

@@ -47,7 +47,9 @@ fn bound(memory: u64, seconds: u64, yielding: bool) -> Result<(), String> {
         ("the files that it writes", Resource::Fsize, 0),
         ("its core dumps", Resource::Core, 0),
     ] {
-        let bounded = setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
+        // Beyond the first of its bounds of compute it is told so, beyond the second it is killed.
+        let last = if matches!(resource, Resource::Cpu) { most.saturating_add(5) } else { most };
+        let bounded = setrlimit(resource, Rlimit { current: Some(most), maximum: Some(last) });
         // Some systems know no bound of addresses; the others hold there.
         if cfg!(target_os = "linux") || most == 0 {
             bounded.map_err(|cause| format!("the compiler cannot bound {what}: {cause}"))?;
