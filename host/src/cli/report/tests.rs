@@ -204,7 +204,7 @@ fn plugins_show_who_runs_them_and_what_they_say() {
     ]);
     assert_eq!(
         show(Question::Plugins, &report.to_string(), ROWS).unwrap(),
-        "  PLUGIN  PUBLISHER  STATE    INTERFACE  DIGEST              COMPILED IN  CALLS  TRAPS   MEMORY         OF
+        "  PLUGIN  PUBLISHER  STATE    INTERFACE  DIGEST               COMPILED IN  CALLS  TRAPS   MEMORY         OF
   rollup  rollup     running  0.1.0      0123456789ab…  baseline, 54.2 ms     12      0  1.5 MiB  128.0 MiB
   slow    -          idle     -          -                              -      -      -        -          -
   broken  -          idle     -          -                              -      -      -        -          -
