@@ -373,6 +373,10 @@ impl Shared {
         let mut live = self.state.lock();
         let new = live.state != state;
         if new {
+            // That it waited is no failure of what runs now.
+            if live.state == State::Waiting && live.last_error == live.reason {
+                live.last_error = None;
+            }
             live.state = state;
             live.since = Timestamp::now();
         }

@@ -94,6 +94,26 @@ async fn only_what_the_compiler_wrote_to_its_end_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_compiles_for_ever_holds_up_neither_the_start_nor_its_siblings() {
+    let section = "[publishers.slow]\ntype = \"wasm\"\nplugin = \"minimal\"\n";
+    let folder = Folder::new(&format!("{ARCHIVE}{section}"));
+    folder.drop_in("minimal", &fixture("minimal.wat"));
+    let compiler = impostor(&folder, "exec sleep 600");
+    // The host is there although its plugin is not, and says what it is at.
+    let running = folder.start_with(Host::builder().compiler(compiler)).await;
+    running.api.post(&events(0..100)).await;
+    running.api.until_delivered("archive", 100).await;
+    let slow = running.api.publisher("slow").await;
+    assert_eq!((&slow["state"], &slow["books"]["backlog"]), (&"waiting".into(), &100.into()), "{slow:#}");
+    assert!(slow["reason"].as_str().unwrap().contains("is being loaded"), "{slow:#}");
+    let plugins = running.api.report("plugins").await;
+    let compiling = &plugins[0]["compiling"];
+    assert!(compiling["tier"].is_string() && compiling["elapsed_ms"].as_f64() > Some(0.0), "{plugins:#}");
+    let closing = running.host.shutdown(Duration::from_secs(1)).await;
+    assert!(closing.balanced(), "{closing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_compiler_is_told_nothing_but_the_bytes() {
     let folder = Folder::new("");
     let seen = folder.path("seen");

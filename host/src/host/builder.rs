@@ -10,9 +10,9 @@ use crate::delivery::DeadLetters;
 use crate::journal::{Journal, JournalSettings};
 use crate::publisher::{Factory, Publisher};
 use crate::recorder::Recorder;
-use crate::registry::{Failed, Registry};
+use crate::registry::{Desired, Failed, Registry};
 use crate::report::{ReportSettings, Reports};
-use crate::watch::{Watch, Watched};
+use crate::watch::{Changes, Watch, Watched};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -184,11 +184,16 @@ impl HostBuilder {
             found.await.map_err(|panic| StartError::Broken(panic.to_string()))?;
         problems.into_result()?;
         let patience = config.shutdown.timeout;
-        let applied = registry.apply(desired, patience, true).await;
+        let (at_once, deferred) = without_plugins(desired);
+        let mut applied = registry.apply(at_once, patience, true).await;
         let failed: Vec<Failed> = applied.failed.iter().filter(|failed| failed.required).cloned().collect();
         if !failed.is_empty() {
             registry.shutdown(Duration::ZERO).await;
             return Err(StartError::Publishers(failed));
+        }
+        if deferred {
+            // Told when the plugins are looked at.
+            applied.waiting.clear();
         }
         log_applied(&applied);
 
@@ -217,6 +222,11 @@ impl HostBuilder {
             #[cfg(feature = "server")]
             server,
         );
+        if deferred {
+            // It goes on by itself where it takes longer.
+            let plugins = host.0.reload(Changes { config: false, plugins: true }, true);
+            let _ = tokio::time::timeout(PATIENCE_WITH_PLUGINS, plugins).await;
+        }
         Ok(host)
     }
 }
@@ -280,6 +290,27 @@ impl Host {
             ready,
         }
     }
+}
+
+/// How long the start waits for plugins to be compiled and to start.
+const PATIENCE_WITH_PLUGINS: Duration = Duration::from_secs(5);
+
+/// What is to run before anything is accepted, and whether there is more: a plugin may take a minute to compile, or never
+/// be done with it, and nobody waits for that. Those that are configured have their cursors from the beginning.
+fn without_plugins(desired: Vec<Desired>) -> (Vec<Desired>, bool) {
+    let mut deferred = false;
+    let mut at_once = Vec::new();
+    for mut one in desired {
+        if !one.required && one.missing.is_none() {
+            deferred = true;
+            if !one.configured {
+                continue;
+            }
+            one.missing = Some("its plugin is being loaded".to_owned());
+        }
+        at_once.push(one);
+    }
+    (at_once, deferred)
 }
 
 /// Of a host that an embedding program gives no configuration: nothing is read, watched or listened to.
