@@ -32,7 +32,8 @@ fn posting(name: &str, url: &str) -> String {
 async fn running(folder: &Folder, section: &str, name: &str, component: &Path) -> Running {
     let cache = target().join("tests-plugins/.cache");
     folder.write_config(&format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n[plugins]\ndebounce = \"100ms\"\ncache_dir = '{}'\n{section}",
+        "[server]\nlisten = \"127.0.0.1:0\"\n[plugins]\ndebounce = \"100ms\"\ncompile_timeout = \"10m\"\n\
+         cache_dir = '{}'\n{section}",
         cache.display()
     ));
     std::fs::create_dir_all(folder.path("out")).unwrap();

@@ -55,10 +55,10 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
         until_optimised(&mut subject).await;
         let mut table = Vec::new();
         let mut notes = String::new();
-        if let Some(cause) = subject.status()["optimised_failed"].as_str() {
+        if let Some(cause) = subject.text("optimised_failed") {
             notes = format!(
                 "measured on baseline code, for no other could be made: {}\n",
-                words::cut(cause, 300)
+                words::cut(&cause, 300)
             );
         }
         for (name, is_events, is_fresh) in [
@@ -91,8 +91,8 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
 /// A new plugin begins on code that is quickly made; what is measured is what it will run on.
 async fn until_optimised(subject: &mut Subject) {
     for number in 0.. {
-        let status = subject.status();
-        if status["tier"] == "optimised" || status["optimised_failed"].is_string() {
+        let is_optimised = subject.text("tier").is_some_and(|tier| tier == "optimised");
+        if is_optimised || subject.text("optimised_failed").is_some() {
             return;
         }
         // The other code takes over where a batch begins.

@@ -87,12 +87,17 @@ impl Sandbox {
 impl Subject {
     /// A figure of what reports show of it.
     pub(super) fn figure(&self, key: &str) -> f64 {
-        self.status()[key].as_f64().unwrap_or_default()
+        self.shown(key).as_f64().unwrap_or_default()
     }
 
-    /// What reports show of it.
-    pub(super) fn status(&self) -> serde_json::Value {
-        self.publisher.status().map(|status| status()).unwrap_or_default()
+    /// A text of what reports show of it, if it is there.
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        self.shown(key).as_str().map(str::to_owned)
+    }
+
+    fn shown(&self, key: &str) -> serde_json::Value {
+        let status = self.publisher.status().map(|status| status()).unwrap_or_default();
+        status.get(key).cloned().unwrap_or_default()
     }
 
     /// What it took, in a line.
@@ -101,7 +106,7 @@ impl Subject {
         let took = |key: &str| words::seconds(self.figure(key) / 1e3);
         let tiers = ["baseline", "optimised"].into_iter().filter_map(|tier| {
             let key = format!("{tier}_ms");
-            self.status()[&key].is_number().then(|| format!("{tier} code in {}", took(&key)))
+            self.shown(&key).is_number().then(|| format!("{tier} code in {}", took(&key)))
         });
         format!(
             "{}, started in {}, held {} of {} at most",

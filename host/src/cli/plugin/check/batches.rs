@@ -31,7 +31,7 @@ pub(in super::super) fn event(number: u64) -> EventMetrics {
     event.attributes.insert("service.name", "thumbnailer");
     event.attributes.insert("size", i64::try_from(number).unwrap_or_default());
     event.attributes.insert("ratio", 0.75);
-    event.attributes.insert("cached", number % 2 == 0);
+    event.attributes.insert("cached", number.is_multiple_of(2));
     event
 }
 

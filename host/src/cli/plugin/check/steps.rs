@@ -43,8 +43,10 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Published { rows, left_out: 0 } => write!(f, "published {rows}"),
-            Self::Published { rows, left_out } => write!(f, "published {rows}, left out {left_out}"),
+            Self::Published { rows, left_out: 0 } => write!(f, "published {}", words::count(*rows)),
+            Self::Published { rows, left_out } => {
+                write!(f, "published {}, left out {}", words::count(*rows), words::count(*left_out))
+            }
             Self::Flushed => f.write_str("nothing held back"),
             Self::Declined { how, reason } => write!(f, "answered {how}: {}", words::cut(reason, 300)),
             Self::Broken(why) => f.write_str(&words::cut(why, 300)),
@@ -100,8 +102,7 @@ async fn step(subject: &mut Subject, batch: &Batch) -> Verdict {
         };
         let [traps_now, calls_now] = counts(subject);
         if traps_now != traps {
-            let status = subject.status();
-            return Verdict::Broken(status["last_error"].as_str().unwrap_or("it failed").to_owned());
+            return Verdict::Broken(subject.text("last_error").unwrap_or_else(|| "it failed".to_owned()));
         }
         // After a failure the next instance is made to wait: it has not been asked yet.
         let was_asked = calls_now != calls || matches!(batch, Batch::Flush);
