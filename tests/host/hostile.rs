@@ -2,6 +2,7 @@
 //!
 //! Invariant: a case costs a line or two here, and all that must hold for each of them stands in `driver`, once.
 
+mod bombs;
 mod case;
 mod compute;
 mod driver;
@@ -27,9 +28,10 @@ const ESCAPE: Group =
     Group { before: escape::before, after: escape::after, ..Group::plain("escape", escape::cases) };
 const FILES: Group = Group::plain("files", files::cases);
 
+const BOMBS: Group = Group::plain("bombs", bombs::cases);
 const NETWORK: Group = Group { before: network::before, ..Group::plain("network", network::cases) };
 
-const GROUPS: &[Group] = &[COMPUTE, MEMORY, TALK, LIES, SEQUENCE, ESCAPE, NETWORK, FILES];
+const GROUPS: &[Group] = &[COMPUTE, MEMORY, TALK, LIES, SEQUENCE, ESCAPE, NETWORK, FILES, BOMBS];
 
 #[test]
 fn there_are_more_than_eighty_of_them_each_with_a_name_of_its_own() {
@@ -51,10 +53,13 @@ fn there_are_more_than_eighty_of_them_each_with_a_name_of_its_own() {
 async fn the_host_ends_in_order_with_them_still_there_and_says_what_was_lost() {
     driver::ends_with(vec![
         case::guest("spin").fails("ran past its compute bound"),
-        case::guest("sleep-for-ever").fails("ran past its call timeout"),
+        case::guest("sleep-for-ever").limits(case::WAITING).fails("ran past its call timeout"),
         case::guest("memory-bomb").fails("of memory where its limit is 16MiB"),
         case::guest("hold").fails("it wants to be mended"),
-        case::guest("sleep-flush").with("ms = 3600000").falters("ran past its call timeout"),
+        case::guest("sleep-flush")
+            .with("ms = 3600000")
+            .limits(case::WAITING)
+            .falters("ran past its call timeout"),
         case::file("not-wasm", b"no plugin".to_vec()).fails("is not WebAssembly"),
     ])
     .await;
@@ -93,6 +98,11 @@ async fn it_reaches_for_what_it_was_not_granted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_speaks_http_or_is_spoken_to_so() {
     driver::run(&NETWORK).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_makes_much_of_itself() {
+    driver::run(&BOMBS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,6 +36,10 @@ const MAX_PARTS: usize = 1_000;
 /// The functions of all modules together; a JavaScript plugin has some 20,000.
 const MAX_FUNCTIONS: u64 = 500_000;
 
+/// The instances of core modules times the functions and globals of the largest: each instance has room for them beside
+/// its memories, which no limit of the guest's counts. A Python plugin has half a million.
+const MAX_COPIES: u64 = 4_000_000;
+
 /// Why a plugin was refused. The texts name the file, the cause and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -299,6 +303,11 @@ struct Parts {
     open: usize,
     parts: usize,
     functions: u64,
+    /// Functions and globals of the module that is being read, and of the largest.
+    held: u64,
+    largest: u64,
+    /// Instances of core modules.
+    copies: u64,
 }
 
 impl Parts {
@@ -307,10 +316,21 @@ impl Parts {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
                 self.open += 1;
                 self.parts += 1;
+                self.held = 0;
             }
-            Payload::InstanceSection(instances) => self.parts += instances.count() as usize,
+            Payload::InstanceSection(instances) => {
+                self.parts += instances.count() as usize;
+                let copies = instances.clone().into_iter().filter(|instance| {
+                    matches!(instance, Ok(wasmtime::wasmparser::Instance::Instantiate { .. }))
+                });
+                self.copies += copies.count() as u64;
+            }
             Payload::ComponentInstanceSection(instances) => self.parts += instances.count() as usize,
-            Payload::FunctionSection(functions) => self.functions += u64::from(functions.count()),
+            Payload::FunctionSection(functions) => {
+                self.functions += u64::from(functions.count());
+                self.hold(functions.count());
+            }
+            Payload::GlobalSection(globals) => self.hold(globals.count()),
             Payload::End(_) => self.open = self.open.saturating_sub(1),
             _ => {}
         }
@@ -320,10 +340,20 @@ impl Parts {
             format!("is made of more than {MAX_PARTS} modules, components and instances")
         } else if self.functions > MAX_FUNCTIONS {
             format!("has more than {MAX_FUNCTIONS} functions")
+        } else if self.copies.saturating_mul(self.largest) > MAX_COPIES {
+            format!(
+                "has {} instances of modules of up to {} functions and globals",
+                self.copies, self.largest
+            )
         } else {
             return Ok(());
         };
         Err(format!("{excess}, more than any honest plugin; it is not compiled"))
+    }
+
+    fn hold(&mut self, more: u32) {
+        self.held += u64::from(more);
+        self.largest = self.largest.max(self.held);
     }
 }
 

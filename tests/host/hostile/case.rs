@@ -5,6 +5,11 @@
 use crate::support::fixture;
 use std::path::Path;
 
+/// Little compute, and much time: on a busy machine many share it.
+const TIGHT: &str = "cpu_per_call = \"150ms\", call_timeout = \"25s\", memory = \"16MiB\"";
+/// Little time, and compute enough for it.
+pub const WAITING: &str = "cpu_per_call = \"1s\", call_timeout = \"2s\", memory = \"16MiB\"";
+
 /// A plugin that misbehaves in one way.
 pub struct Case {
     pub name: &'static str,
@@ -47,7 +52,7 @@ pub fn guest(name: &'static str) -> Case {
         name,
         plugin: Plugin::Guest,
         config: format!("do = \"{name}\""),
-        limits: "cpu_per_call = \"150ms\", call_timeout = \"2s\", memory = \"16MiB\"".to_owned(),
+        limits: TIGHT.to_owned(),
         grant: String::new(),
         keys: String::new(),
         then: Then::Delivers(&[]),

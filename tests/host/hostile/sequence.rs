@@ -31,7 +31,7 @@ pub fn cases() -> Vec<Case> {
                 "(global.set $kept (local.get $batch))",
             ],
         )
-        .falters("unknown handle index"),
+        .delivers(&["unknown handle index"]),
         raw("allocator-calls-host", &[(
             "definitions",
             "(elem (table $table) (i32.const 0) func $again) (func $again (call $get-all (i32.const 2048)))",
