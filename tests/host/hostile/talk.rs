@@ -18,7 +18,7 @@ pub fn cases() -> Vec<Case> {
         guest("stdout-flood").fails(SPUN),
         guest("stderr-flood").fails(SPUN),
         guest("spin-stdout").fails(SPUN),
-        guest("endless-line").limits(ROOMY).delivers(&[]),
+        guest("endless-line").with("bytes = 4194304").limits(ROOMY).delivers(&[]),
         guest("long-line")
             .config("do = \"huge-log\", bytes = 4194304")
             .limits(ROOMY)
