@@ -39,7 +39,7 @@ impl Language {
             })
         };
         let found: Vec<_> =
-            TRAITS.iter().filter(|(_, traits)| traits.iter().any(|name| is_there(name))).collect();
+            TRAITS.iter().filter(|(_, traits)| traits.iter().any(is_there)).collect();
         match found.as_slice() {
             [(language, _)] => Ok(*language),
             [] => Err(Failure::wrong(format!(
