@@ -38,8 +38,7 @@ impl Language {
                 None => name == *wanted,
             })
         };
-        let found: Vec<_> =
-            TRAITS.iter().filter(|(_, traits)| traits.iter().any(|name| is_there(name))).collect();
+        let found: Vec<_> = TRAITS.iter().filter(|(_, traits)| traits.iter().any(is_there)).collect();
         match found.as_slice() {
             [(language, _)] => Ok(*language),
             [] => Err(Failure::wrong(format!(
