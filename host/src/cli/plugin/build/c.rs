@@ -22,7 +22,7 @@ pub(super) fn build(job: &Job) -> Result<Vec<u8>, Failure> {
     for folder in FOLDERS.iter().map(|folder| job.dir.join(folder)).filter(|folder| folder.is_dir()) {
         clang.arg("-I").arg(&folder).args(sources(&folder));
     }
-    job.run(&mut clang, INSTALL).map_err(|failure| says_what_may_be_missing(failure))?;
+    job.run(&mut clang, INSTALL).map_err(says_what_may_be_missing)?;
     pack::component(job.read(&core)?)
         .map_err(|cause| Failure::failed(format!("{} cannot be packed: {cause:#}", job.name)))
 }
