@@ -8,6 +8,9 @@ use std::process::Command;
 pub const LANGUAGES: &[(&str, &str)] =
     &[("rust", "Rust"), ("python", "Python"), ("js", "JavaScript"), ("go", "Go"), ("c", "C")];
 
+/// The command, which also compiles what is measured.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_pressroom");
+
 /// Makes and builds the template of a language.
 ///
 /// # Errors
@@ -20,13 +23,13 @@ pub fn forwarder(language: &str) -> Result<PathBuf, String> {
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&home).map_err(|cause| cause.to_string())?;
     pressroom(&home, &["plugin", "new", "--lang", language, &name])?;
-    pressroom(&dir, &["plugin", "build"])?;
+    pressroom(&dir, &["plugin", "build", "--no-check"])?;
     let built = dir.join(format!("{name}.wasm"));
     if built.is_file() { Ok(built) } else { Err(format!("{} is not there", built.display())) }
 }
 
 fn pressroom(dir: &Path, arguments: &[&str]) -> Result<(), String> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pressroom"));
+    let mut command = Command::new(BINARY);
     let output = command.current_dir(dir).args(arguments).output().map_err(|cause| cause.to_string())?;
     if output.status.success() {
         return Ok(());

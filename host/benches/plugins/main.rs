@@ -54,7 +54,9 @@ fn verdict(found: f64, most: f64, unit: &str) -> String {
 }
 
 async fn run(wanted: Vec<String>) {
-    let host = PluginHost::new(HostSettings::default()).unwrap();
+    let mut settings = HostSettings::default();
+    settings.compiler = Some(author::BINARY.into());
+    let host = PluginHost::new(settings).unwrap();
     let mut more = String::new();
     let mib = many::measure(&host, &guests::plugin("hostile")).await;
     let _ = writeln!(
