@@ -34,6 +34,8 @@ struct Script {
     standing: Standing,
     /// What it answers to flushes; when nothing is left, that all is well.
     flushes: VecDeque<Result<(), PublishError>>,
+    /// The next flush panics.
+    flush_panics: bool,
 }
 
 type Shared = Arc<Mutex<Script>>;
@@ -79,6 +81,7 @@ impl Publisher for Scripted {
     async fn flush(&mut self) -> Result<(), PublishError> {
         let mut script = self.script.lock();
         script.flushed += 1;
+        assert!(!std::mem::take(&mut script.flush_panics), "as the script says");
         script.flushes.pop_front().unwrap_or(Ok(()))
     }
 

@@ -35,8 +35,12 @@ impl Window {
         self.come_again(before);
     }
 
-    /// Takes in hand again what came before this.
+    /// Takes in hand again what came before this. Where nothing was in hand, the clock of its age starts anew: what it
+    /// measured before was no attempt of this.
     pub(super) fn come_again(&mut self, mut before: Self) {
+        if self.is_empty() {
+            (self.first_attempt, self.not_aged, self.paused) = (None, Duration::ZERO, None);
+        }
         before.events.append(std::mem::take(&mut self.events));
         before.operations.append(std::mem::take(&mut self.operations));
         (self.events, self.operations) = (before.events, before.operations);

@@ -144,6 +144,37 @@ async fn a_panic_loses_what_was_held_back_and_so_does_a_file_that_goes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_in_a_flush_loses_what_was_held_back() {
+    let bench = holding(NOW_AND_THEN, []);
+    bench.record(&["1"]);
+    bench.until_published(&["1"]).await;
+    bench.script.lock().flush_panics = true;
+    let books = bench.until_published(&["1", "1"]).await;
+    assert_eq!(books.delivered, 0);
+    assert_eq!(bench.settled().await.delivered, 1);
+    assert_eq!(bench.script.lock().delivered, ["1", "1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_again_is_as_old_as_that_whatever_its_flush_waited_for() {
+    let mut config = config();
+    (config.flush_interval, config.retry.max_age) = (NOW_AND_THEN, Duration::from_secs(3_600));
+    let bench = Bench::new(config, [Answer::Give(Ok(Vec::new())), retry()]);
+    bench.script.lock().standing.at_flush = true;
+    bench.script.lock().flushes.extend((0..100_000).map(|_| Err(PublishError::hold("mend me"))));
+    bench.record(&["1"]);
+    bench.until(|_| bench.delivery.status().state == State::Held).await;
+    tokio::time::sleep(Duration::from_secs(30 * 3_600)).await;
+    let mut script = bench.script.lock();
+    script.flushes.clear();
+    script.standing.lost = 1;
+    drop(script);
+    let books = bench.settled().await;
+    assert_eq!((books.delivered, books.dead_lettered), (1, 0), "{:?}", bench.letters());
+    assert_eq!(bench.calls(), [["1"], ["1"], ["1"]]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_can_only_be_judged_beside_others_is_handed_over_with_them() {
     let alone = PublishError::Retry { reason: "alone".into(), after: Some(Duration::from_secs(3_000)) };
     let bench = Bench::new(config(), [Answer::Give(Err(alone))]);

@@ -50,6 +50,10 @@ impl Worker {
             self.not_flushed(trouble).await;
         }
         self.note_called(called, "flush");
+        if self.publisher.is_none() {
+            // What it held back went with it.
+            self.look();
+        }
     }
 
     /// Everything that was held back has been handed on.
