@@ -3,7 +3,8 @@
 //! Invariant: of files, the environment and the network exactly what the operator's section names; no arguments.
 //!
 //! `rules` and `addresses` say what may be reached by HTTP, `http` is the gate that holds requests against them, `body`
-//! what flows through it, `client` what sends; `streams` charges what a guest writes, to whatever; `inject` adds credentials and `echo` keeps them from coming back;
+//! what flows through it, `client` what sends; `streams` charges what a guest writes, to whatever; `requests` bounds what it
+//! says of a request; `inject` adds credentials and `echo` keeps them from coming back;
 //! `sockets` is the gate of the other protocols, `counts` what reports show.
 
 mod addresses;
@@ -13,6 +14,7 @@ mod counts;
 mod echo;
 mod http;
 mod inject;
+mod requests;
 mod rules;
 mod sigv4;
 mod sockets;
@@ -22,12 +24,12 @@ mod tests;
 
 pub(super) use counts::Counts;
 pub(super) use http::Gate;
-pub(super) use streams::add_to_linker;
 
 use self::http::Http;
 use super::limits::Budget;
 use super::output::{Lines, Stdio};
 use super::settings::{Grant, Limits};
+use super::state::State;
 use crate::config::Secrets;
 use addresses::Network;
 use inject::Injection;
@@ -35,11 +37,18 @@ use rules::Rule;
 use sockets::{Peer, Sockets};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use wasmtime::component::Linker;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 /// The most random bytes that one call gets: what it asks for is first held by the host.
 const MAX_RANDOM: u64 = 64 << 10;
+
+/// Puts what is charged or bounded in the place of what is not.
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    streams::add_to_linker(linker)?;
+    requests::add_to_linker(linker)
+}
 
 /// What is wrong with a grant, as (key, message).
 pub(super) fn problems(grant: &Grant) -> Vec<(String, String)> {

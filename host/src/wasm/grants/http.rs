@@ -13,6 +13,7 @@ use super::client;
 use super::counts::{Counts, Slots, UnderWay};
 use super::echo::Echo;
 use super::inject::{self, Injection};
+use super::requests::MAX_METHOD;
 use super::rules::{Rule, Target};
 use http::header::{ACCEPT_ENCODING, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
@@ -55,10 +56,11 @@ impl Http {
     /// Whether a request may be made, and the credentials that it is given.
     fn check(&self, request: &Request<WasiBody>) -> Result<(Target, Vec<Arc<Injection>>), Denial> {
         let method = request.method();
+        let named = method.as_str().get(..MAX_METHOD).unwrap_or(method.as_str());
         let shown = shown(request);
         let target = Target::parse(&request.uri().to_string())
-            .map_err(|cause| Denial::new(&format!("{method} {shown}"), &format!("the address {cause}")))?;
-        let what = format!("{method} {target}");
+            .map_err(|cause| Denial::new(&format!("{named} {shown}"), &format!("the address {cause}")))?;
+        let what = format!("{named} {target}");
         if !self.rules.iter().any(|rule| rule.allows(method, &target)) {
             return Err(Denial::new(&what, &format!("add http = [\"{what}\"]")));
         }
