@@ -2,10 +2,10 @@
 //!
 //! Invariant: of files, the environment and the network exactly what the operator's section names; no arguments.
 //!
-//! `rules` and `addresses` say what may be reached by HTTP, `http` is the gate that holds requests against them, `body`
-//! what flows through it, `client` what sends; `streams` charges what a guest writes, to whatever; `requests` bounds what it
-//! says of a request; `inject` adds credentials and `echo` keeps them from coming back;
-//! `sockets` is the gate of the other protocols, `counts` what reports show.
+//! `rules` and `addresses` say what may be reached by HTTP, `lookups` asks for names, `http` is the gate that holds
+//! requests against them, `body` what flows through it, `client` what sends; `streams` charges what a guest writes, to
+//! whatever; `requests` bounds what it says of a request; `inject` adds credentials and `echo` keeps them from coming
+//! back; `sockets` is the gate of the other protocols, `counts` what reports show.
 
 mod addresses;
 mod body;
@@ -14,6 +14,7 @@ mod counts;
 mod echo;
 mod http;
 mod inject;
+mod lookups;
 mod requests;
 mod rules;
 mod sigv4;
@@ -225,7 +226,7 @@ fn client(
     let ca_file = grant.ca_file.as_ref().map(|file| base_dir.join(file));
     let wanted = client::Wanted {
         private: read_all(&grant.private, Network::parse)?.into(),
-        lookup: addresses::by_the_machine(),
+        lookup: lookups::by_the_machine(),
         connections: limits.connections,
         connect_timeout: limits.call_timeout,
         tls: rules.iter().any(|rule| rule.target().scheme == "https"),

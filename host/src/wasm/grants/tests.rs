@@ -1,9 +1,10 @@
 //! The gate with names that lead where the test wants.
 
-use super::addresses::{Lookup, Network};
+use super::addresses::Network;
 use super::client::{Wanted, client};
 use super::counts::Counts;
 use super::http::{Gate, Http};
+use super::lookups::Lookup;
 use super::rules::Rule;
 use crate::config::Secrets;
 use crate::wasm::limits::{Budget, MemoryGauge};
