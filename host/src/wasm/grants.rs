@@ -144,14 +144,16 @@ impl Granted {
         let counts = Arc::new(Counts::default());
         let rules = read_all(&grant.http, Rule::parse)?;
         let peers = read_all(&grant.sockets, Peer::parse)?.into_iter().flatten().collect();
+        let injections: Vec<_> = grant
+            .inject
+            .iter()
+            .map(|entry| Injection::parse(entry, secrets).map(Arc::new))
+            .collect::<Result<_, _>>()?;
         let http = Http {
             client: client(&grant, limits, &base_dir, &rules)?,
             rules,
-            injections: grant
-                .inject
-                .iter()
-                .map(|entry| Injection::parse(entry, secrets).map(Arc::new))
-                .collect::<Result<_, _>>()?,
+            guarded: inject::guarded(&injections),
+            injections,
             limits: limits.clone(),
             lines: lines.clone(),
             counts: counts.clone(),

@@ -11,8 +11,8 @@ use super::addresses::Prohibited;
 use super::body::{Incoming, Outgoing, drain};
 use super::client;
 use super::counts::{Counts, Slots, UnderWay};
-use super::echo::Echo;
-use super::inject::{self, Injection};
+use super::echo::{Echo, Guarded};
+use super::inject::Injection;
 use super::requests::MAX_METHOD;
 use super::rules::{Rule, Target};
 use http::header::{ACCEPT_ENCODING, HOST};
@@ -34,6 +34,8 @@ const LEAST_HEADERS: usize = 2 << 10;
 pub(in super::super) struct Http {
     pub(super) rules: Vec<Rule>,
     pub(super) injections: Vec<Arc<Injection>>,
+    /// What no answer may hold, from wherever: a server may store what it was sent, and hand it out elsewhere.
+    pub(super) guarded: Guarded,
     pub(super) client: Result<reqwest::Client, String>,
     pub(super) limits: Limits,
     pub(super) lines: Arc<Lines>,
@@ -250,7 +252,7 @@ impl Exchange {
             Err(_) => Err(Error::ConnectionReadTimeout),
         };
         let response = result.inspect_err(|_| self.http.counts.failed())?;
-        let guarded = inject::guarded(self.injections.iter().map(|injection| &**injection));
+        let guarded = self.http.guarded.clone();
         let (parts, body) = http::Response::from(response).into_parts();
         if size(&parts.headers) > MAX_HEADERS {
             self.http.counts.failed();
@@ -285,12 +287,10 @@ impl Exchange {
         let mut made = reqwest::Request::new(parts.method, url);
         *made.headers_mut() = parts.headers;
         made.headers_mut().remove(HOST);
-        let body = Outgoing::new(body, &self.budget, &self.http.limits, &self.gone);
-        if self.injections.is_empty() {
-            *made.body_mut() = self.streamed(body, made.method()).await?;
-            return Ok(made);
+        if !self.http.guarded.is_empty() {
+            made.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        made.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let body = Outgoing::new(body, &self.budget, &self.http.limits, &self.gone);
         if self.injections.iter().any(|injection| injection.signs_body()) {
             let whole = body.collect().await.map_err(super::body::Cut::error)?;
             for injection in &self.injections {

@@ -15,6 +15,7 @@ use hmac::Hmac;
 use http::header::{self, AUTHORIZATION};
 use http::{HeaderName, HeaderValue};
 use sha2::{Sha256, Sha512};
+use std::sync::Arc;
 
 /// A shorter value cannot be told from the words around it, in a log or an answer.
 const SHORTEST: usize = 4;
@@ -166,9 +167,9 @@ impl Injection {
     }
 }
 
-/// What no answer to a request with these credentials may hold.
-pub(super) fn guarded<'a>(injections: impl IntoIterator<Item = &'a Injection>) -> Guarded {
-    Guarded::new(injections.into_iter().flat_map(Injection::secrets).cloned())
+/// What no answer may hold that is made where these credentials are known.
+pub(super) fn guarded(injections: &[Arc<Injection>]) -> Guarded {
+    Guarded::new(injections.iter().flat_map(|injection| injection.secrets()).cloned())
 }
 
 fn own_header(name: &str) -> Result<HeaderName, String> {

@@ -3,6 +3,7 @@
 use super::addresses::Network;
 use super::client::{Wanted, client};
 use super::counts::Counts;
+use super::echo::Guarded;
 use super::http::{Gate, Http};
 use super::lookups::Lookup;
 use super::rules::Rule;
@@ -50,6 +51,7 @@ impl Subject {
         let http = Http {
             rules: vec![Rule::parse(&format!("GET http://names.example:{port}/*")).unwrap()],
             injections: Vec::new(),
+            guarded: Guarded::default(),
             client: Ok(client(&wanted).unwrap()),
             limits,
             lines: Arc::new(Lines::new("subject".into(), Secrets::default(), 100)),

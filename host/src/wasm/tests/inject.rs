@@ -46,7 +46,7 @@ async fn a_credential_arrives_where_it_is_sent_and_nowhere_else() {
     let got: Vec<_> = seen.iter().map(|request| request.header("authorization")).collect();
     assert_eq!(got, [Some(expected.as_str()), None, None]);
     let encodings: Vec<_> = seen.iter().map(|request| request.header("accept-encoding")).collect();
-    assert_eq!(encodings, [Some("identity"), Some("gzip"), None]);
+    assert_eq!(encodings, [Some("identity"); 3]);
 }
 
 #[tokio::test]
@@ -81,6 +81,8 @@ fn echo(seen: &Seen) -> Option<super::server::Answer> {
             answer.headers_mut().insert("x-sent", sent.parse().unwrap());
             answer
         }
+        // As if it had been kept from another request.
+        "/kept" => answer(200, TOKEN),
         _ => answer(200, "Bearer xoxb-hunter1 is another"),
     })
 }
@@ -95,6 +97,8 @@ async fn an_answer_that_holds_it_is_cut() {
         assert!(!told.contains("hunter2"), "{told}");
         assert_eq!((plugin.count("traps"), plugin.count("connections")), (0, 0), "{path}");
     }
+    let (told, _) = attempt(&server, "/kept", "", &format!("bearer = '{TOKEN}'")).await;
+    assert!(told.ends_with("the answer holds an injected credential; it was cut)"), "{told}");
     let (told, _) = attempt(&server, "/api/other", "", &format!("bearer = '{TOKEN}'")).await;
     assert_eq!(told, "got 200 \"Bearer xoxb-hunter1 is another\", 30 bytes");
 }
