@@ -8,9 +8,9 @@ use super::super::output::{Lines, Severity};
 use super::super::settings::Limits;
 use super::super::state::MAX_HANDLES;
 use super::addresses::Prohibited;
-use super::body::{Incoming, Outgoing, drain};
+use super::body::{Held, Incoming, Outgoing, drain};
 use super::client;
-use super::counts::{Counts, Slots, UnderWay};
+use super::counts::{Counts, Slots};
 use super::echo::{Echo, Guarded};
 use super::inject::Injection;
 use super::requests::MAX_METHOD;
@@ -142,7 +142,7 @@ impl Gate {
     }
 
     /// What a request takes while it is under way.
-    fn admit(&self, headers: &HeaderMap) -> Result<(UnderWay, Charge), Error> {
+    fn admit(&self, headers: &HeaderMap) -> Result<Held, Error> {
         let refused = |bound: String, error| {
             let text = format!("a request was refused: {bound}");
             self.http.deny(Denial { text, error })
@@ -155,7 +155,7 @@ impl Gate {
             let bound = "it does not fit into what is left of limits.memory".to_owned();
             refused(bound.clone(), Error::InternalError(Some(format!("the request was refused: {bound}"))))
         })?;
-        Ok((under_way, charge))
+        Ok(Arc::new((under_way, charge)))
     }
 }
 
@@ -241,13 +241,9 @@ struct Exchange {
 }
 
 impl Exchange {
-    async fn send(
-        self,
-        request: Request<WasiBody>,
-        held: (UnderWay, Charge),
-    ) -> Result<Response<WasiBody>, Error> {
+    async fn send(self, request: Request<WasiBody>, held: Held) -> Result<Response<WasiBody>, Error> {
         let what = format!("{} {}", request.method(), self.target);
-        let result = match tokio::time::timeout(self.waits.answer, self.answer(request, &what)).await {
+        let result = match tokio::time::timeout(self.waits.answer, self.answer(request, &what, &held)).await {
             Ok(result) => result,
             Err(_) => Err(Error::ConnectionReadTimeout),
         };
@@ -268,9 +264,14 @@ impl Exchange {
         Ok(Response::from_parts(parts, WasiBody::new(body)))
     }
 
-    async fn answer(&self, request: Request<WasiBody>, what: &str) -> Result<reqwest::Response, Error> {
+    async fn answer(
+        &self,
+        request: Request<WasiBody>,
+        what: &str,
+        held: &Held,
+    ) -> Result<reqwest::Response, Error> {
         let client = self.http.client.as_ref().map_err(|cause| Error::InternalError(Some(cause.clone())))?;
-        let request = self.request(request).await?;
+        let request = self.request(request, held).await?;
         client.execute(request).await.map_err(|error| match client::prohibited(&error) {
             Some(prohibited) => self.http.deny_address(what, &prohibited),
             None => {
@@ -281,7 +282,7 @@ impl Exchange {
     }
 
     /// The request as the client takes it, with what is injected.
-    async fn request(&self, request: Request<WasiBody>) -> Result<reqwest::Request, Error> {
+    async fn request(&self, request: Request<WasiBody>, held: &Held) -> Result<reqwest::Request, Error> {
         let (parts, body) = request.into_parts();
         let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(|_| Error::HttpRequestUriInvalid)?;
         let mut made = reqwest::Request::new(parts.method, url);
@@ -290,7 +291,7 @@ impl Exchange {
         if !self.http.guarded.is_empty() {
             made.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let body = Outgoing::new(body, &self.budget, &self.http.limits, &self.gone);
+        let body = Outgoing::new(body, &self.budget, &self.http.limits, &self.gone, held);
         if self.injections.iter().any(|injection| injection.signs_body()) {
             let whole = body.collect().await.map_err(super::body::Cut::error)?;
             for injection in &self.injections {
