@@ -247,8 +247,7 @@ impl Exchange {
             Ok(result) => result,
             Err(_) => Err(Error::ConnectionReadTimeout),
         };
-        let response = result.inspect_err(|_| self.http.counts.failed())?;
-        let guarded = self.http.guarded.clone();
+        let (response, guarded) = result.inspect_err(|_| self.http.counts.failed())?;
         let (parts, body) = http::Response::from(response).into_parts();
         if size(&parts.headers) > MAX_HEADERS {
             self.http.counts.failed();
@@ -269,10 +268,11 @@ impl Exchange {
         request: Request<WasiBody>,
         what: &str,
         held: &Held,
-    ) -> Result<reqwest::Response, Error> {
+    ) -> Result<(reqwest::Response, Guarded), Error> {
         let client = self.http.client.as_ref().map_err(|cause| Error::InternalError(Some(cause.clone())))?;
-        let request = self.request(request, held).await?;
-        client.execute(request).await.map_err(|error| match client::prohibited(&error) {
+        let (request, guarded) = self.request(request, held).await?;
+        let response = client.execute(request).await;
+        response.map(|response| (response, guarded)).map_err(|error| match client::prohibited(&error) {
             Some(prohibited) => self.http.deny_address(what, &prohibited),
             None => {
                 self.http.lines.say(Severity::Debug, &format!("{what} failed: {}", client::words(&error)));
@@ -281,8 +281,12 @@ impl Exchange {
         })
     }
 
-    /// The request as the client takes it, with what is injected.
-    async fn request(&self, request: Request<WasiBody>, held: &Held) -> Result<reqwest::Request, Error> {
+    /// The request as the client takes it, with what is injected, and what its answer may not hold.
+    async fn request(
+        &self,
+        request: Request<WasiBody>,
+        held: &Held,
+    ) -> Result<(reqwest::Request, Guarded), Error> {
         let (parts, body) = request.into_parts();
         let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(|_| Error::HttpRequestUriInvalid)?;
         let mut made = reqwest::Request::new(parts.method, url);
@@ -292,21 +296,26 @@ impl Exchange {
             made.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let body = Outgoing::new(body, &self.budget, &self.http.limits, &self.gone, held);
-        if self.injections.iter().any(|injection| injection.signs_body()) {
+        let signatures = if self.injections.iter().any(|injection| injection.signs_body()) {
             let whole = body.collect().await.map_err(super::body::Cut::error)?;
-            for injection in &self.injections {
-                injection
-                    .apply(&mut made, whole.as_ref())
-                    .map_err(|cause| Error::InternalError(Some(cause)))?;
-            }
+            let signatures = self.inject(&mut made, whole.as_ref())?;
             *made.body_mut() = whole.into_body();
+            signatures
         } else {
-            for injection in &self.injections {
-                injection.apply(&mut made, &[]).map_err(|cause| Error::InternalError(Some(cause)))?;
-            }
+            let signatures = self.inject(&mut made, &[])?;
             *made.body_mut() = self.streamed(body, made.method()).await?;
+            signatures
+        };
+        Ok((made, self.http.guarded.clone().with(signatures)))
+    }
+
+    fn inject(&self, request: &mut reqwest::Request, body: &[u8]) -> Result<Vec<String>, Error> {
+        let mut signatures = Vec::new();
+        for injection in &self.injections {
+            let signature = injection.apply(request, body);
+            signatures.extend(signature.map_err(|cause| Error::InternalError(Some(cause)))?);
         }
-        Ok(made)
+        Ok(signatures)
     }
 
     async fn streamed(&self, body: Outgoing, method: &Method) -> Result<Option<reqwest::Body>, Error> {

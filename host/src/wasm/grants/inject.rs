@@ -145,25 +145,32 @@ impl Injection {
         !matches!(self.kind, Kind::Header(..))
     }
 
-    /// Adds it to a request with `body`, which is empty unless it is to be signed.
+    /// Adds it to a request with `body`, which is empty unless it is to be signed; then it is the signature that
+    /// nobody may see either: it is as good as the key for who sends the same again.
     ///
     /// # Errors
     ///
     /// It cannot stand in a header.
-    pub(super) fn apply(&self, request: &mut reqwest::Request, body: &[u8]) -> Result<(), String> {
+    pub(super) fn apply(
+        &self,
+        request: &mut reqwest::Request,
+        body: &[u8],
+    ) -> Result<Option<String>, String> {
         match &self.kind {
             Kind::Header(name, value) => {
                 request.headers_mut().insert(name, value.clone());
+                Ok(None)
             }
-            Kind::Aws(signer) => signer.sign(request, body)?,
+            Kind::Aws(signer) => signer.sign(request, body).map(Some),
             Kind::Hmac { header, secret: key, long, prefix } => {
                 let key = key.expose().as_bytes();
                 let signature =
                     if *long { mac::<Hmac<Sha512>>(key, body) } else { mac::<Hmac<Sha256>>(key, body) };
-                request.headers_mut().insert(header, secret(&format!("{prefix}{}", hex(&signature)))?);
+                let signature = hex(&signature);
+                request.headers_mut().insert(header, secret(&format!("{prefix}{signature}"))?);
+                Ok(Some(signature))
             }
         }
-        Ok(())
     }
 }
 

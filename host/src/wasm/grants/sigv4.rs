@@ -27,12 +27,12 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    /// Signs a request as it is sent now.
+    /// Signs a request as it is sent now, and returns the signature.
     ///
     /// # Errors
     ///
     /// A key cannot stand in a header.
-    pub(super) fn sign(&self, request: &mut reqwest::Request, body: &[u8]) -> Result<(), String> {
+    pub(super) fn sign(&self, request: &mut reqwest::Request, body: &[u8]) -> Result<String, String> {
         let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
         let (method, url) = (request.method().as_str().to_owned(), request.url().clone());
         self.sign_at(&now, &method, &url, request.headers_mut(), body)
@@ -45,7 +45,7 @@ impl Signer {
         url: &Url,
         headers: &mut HeaderMap,
         body: &[u8],
-    ) -> Result<(), String> {
+    ) -> Result<String, String> {
         let digest = hex(&Sha256::digest(body));
         headers.insert(DATE, value(now)?);
         if let Some(token) = &self.session_token {
@@ -68,12 +68,13 @@ impl Signer {
         }
         let request =
             Canonical { method, path: &path, query: &query(url.query()), headers: signed, digest: &digest };
-        let authorization = self.authorization(now, request);
+        let (authorization, signature) = self.authorization(now, request);
         headers.insert(AUTHORIZATION, secret(&authorization)?);
-        Ok(())
+        Ok(signature)
     }
 
-    fn authorization(&self, now: &str, mut request: Canonical<'_>) -> String {
+    /// The header, and the signature in it.
+    fn authorization(&self, now: &str, mut request: Canonical<'_>) -> (String, String) {
         request.headers.sort();
         let names = request.headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
         let lines: String = request.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
@@ -89,9 +90,10 @@ impl Signer {
         }
         let signature = hex(&hmac_sha256(&key, to_sign.as_bytes()));
         let access_key = &self.access_key;
-        format!(
+        let authorization = format!(
             "AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
-        )
+        );
+        (authorization, signature)
     }
 }
 
@@ -319,7 +321,7 @@ mod tests {
                 headers: signed,
                 digest: &super::hex(&Sha256::digest(body)),
             };
-            let authorization = suite().authorization(now, request);
+            let (authorization, _) = suite().authorization(now, request);
             assert!(authorization.ends_with(&format!(", Signature={signature}")), "{name}: {authorization}");
             assert!(authorization.starts_with(
                 "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders="
@@ -340,10 +342,12 @@ mod tests {
         for (name, value) in sent {
             headers.insert(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        signer.sign_at(now, method, &url.parse().unwrap(), &mut headers, body.as_bytes()).unwrap();
+        let url = url.parse().unwrap();
+        let signature = signer.sign_at(now, method, &url, &mut headers, body.as_bytes()).unwrap();
         let authorization = headers.remove(AUTHORIZATION).unwrap();
         assert!(authorization.is_sensitive());
-        authorization.to_str().unwrap().rsplit_once("Signature=").unwrap().1.to_owned()
+        assert!(authorization.to_str().unwrap().ends_with(&format!("Signature={signature}")));
+        signature
     }
 
     #[test]

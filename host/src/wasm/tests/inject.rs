@@ -128,6 +128,23 @@ async fn bodies_are_signed_as_they_are_sent() {
     assert_eq!(seen[1].path, "/api/k%20y?b=2&a");
 }
 
+#[tokio::test]
+async fn an_answer_that_holds_a_signature_is_cut() {
+    let server = Server::start(|seen| {
+        let sent = seen.header("x-sig").or(seen.header("authorization")).unwrap_or_default();
+        let (_, signature) = sent.rsplit_once('=').unwrap();
+        Some(answer(403, format!("AWSAccessKeyId=AKIDEXAMPLE, not {signature}")))
+    })
+    .await;
+    let aws = format!(
+        "sigv4 = {{ access_key = 'AKIDEXAMPLE', secret_key = '{TOKEN}', region = 'eu-west-1', service = 's3' }}"
+    );
+    for inject in [format!("hmac = {{ header = 'x-sig', secret = '{TOKEN}', prefix = 'sha256=' }}"), aws] {
+        let (told, _) = attempt(&server, "/api", "bytes = 5", &inject).await;
+        assert!(told.ends_with("the answer holds an injected credential; it was cut)"), "{told}");
+    }
+}
+
 #[test]
 fn settings_do_not_show_it() {
     for kind in [
