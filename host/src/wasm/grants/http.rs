@@ -12,7 +12,7 @@ use super::body::{Held, Incoming, Outgoing, drain};
 use super::client;
 use super::counts::{Counts, Slots};
 use super::echo::{Echo, Guarded};
-use super::inject::Injection;
+use super::inject::{Clash, Injection};
 use super::requests::MAX_METHOD;
 use super::rules::{Rule, Target};
 use http::header::{ACCEPT_ENCODING, HOST};
@@ -69,9 +69,17 @@ impl Http {
         let injections: Vec<_> =
             self.injections.iter().filter(|injection| injection.applies(&target)).cloned().collect();
         for injection in &injections {
-            if let Some(name) = injection.headers().iter().find(|name| request.headers().contains_key(*name))
-            {
-                let cause = format!("the plugin sets the header {name} itself, which grant.inject sets");
+            for name in request.headers().keys() {
+                let cause = match injection.clash(name) {
+                    None => continue,
+                    Some(Clash::Set) => {
+                        format!("the plugin sets the header {name} itself, which grant.inject sets")
+                    }
+                    Some(Clash::Signed) => format!(
+                        "the plugin sets the header {name}, which sigv4 would sign: add allow = [\"{name}\"] to the \
+                         entry of grant.inject"
+                    ),
+                };
                 return Err(Denial::new(&what, &cause));
             }
         }
