@@ -22,8 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-/// What a connection's buffers take, beside the chunks under way: charged while a request is.
-const BUFFERS: usize = 64 << 10;
+/// What a connection's buffers take, beside the chunks under way: charged while a request is. The one for reading grows
+/// up to 408 KiB.
+const BUFFERS: usize = 420 << 10;
 /// The most that one write of a guest to a body hands over: most batches in one or two.
 const CHUNK: usize = 256 << 10;
 /// The headers of a request or an answer, as a guest may hold them; less where there is little memory.
@@ -211,6 +212,7 @@ impl WasiHttpHooks for Gate {
             injections,
             waits,
             budget: self.budget.clone(),
+            max_headers: self.max_headers(),
             gone: self.gone.clone(),
         };
         Box::new(async move {
@@ -245,6 +247,7 @@ struct Exchange {
     injections: Vec<Arc<Injection>>,
     waits: Waits,
     budget: Arc<Budget>,
+    max_headers: usize,
     gone: Arc<AtomicBool>,
 }
 
@@ -257,9 +260,9 @@ impl Exchange {
         };
         let (response, guarded) = result.inspect_err(|_| self.http.counts.failed())?;
         let (parts, body) = http::Response::from(response).into_parts();
-        if size(&parts.headers) > MAX_HEADERS {
+        if size(&parts.headers) > self.max_headers {
             self.http.counts.failed();
-            return Err(Error::HttpResponseHeaderSectionSize(u32::try_from(MAX_HEADERS).ok()));
+            return Err(Error::HttpResponseHeaderSectionSize(u32::try_from(self.max_headers).ok()));
         }
         if guarded.headers(&parts.headers).is_err() {
             self.http.counts.failed();

@@ -43,7 +43,10 @@ struct Subject {
 
 impl Subject {
     fn new(port: u16, private: &[&str], lookup: Lookup) -> Self {
-        let limits = Limits::default();
+        Self::within(Limits::default(), port, private, lookup)
+    }
+
+    fn within(limits: Limits, port: u16, private: &[&str], lookup: Lookup) -> Self {
         let wanted = Wanted {
             private: private.iter().map(|text| Network::parse(text).unwrap()).collect(),
             lookup,
@@ -140,6 +143,23 @@ async fn of_several_addresses_only_those_that_are_granted_are_connected_to() {
     let first = Subject::new(server.port, &["127.0.0.1"], lookup(&[&["0.0.0.0"]]));
     assert!(matches!(first.get().await, Err(Error::DestinationIpProhibited)));
     assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn the_headers_of_an_answer_are_bounded_like_those_of_a_request() {
+    let server = Server::start(|_| {
+        let mut answer = answer(200, "much");
+        answer.headers_mut().insert("x-long", "x".repeat(10_000).parse().unwrap());
+        Some(answer)
+    })
+    .await;
+    let get = async |memory: &str| {
+        let limits = Limits { memory: memory.parse().unwrap(), ..Limits::default() };
+        Subject::within(limits, server.port, &["127.0.0.1"], lookup(&[&["127.0.0.1"]])).get().await
+    };
+    assert_eq!(get("128MiB").await.unwrap(), "much");
+    let refused = get("8MiB").await.unwrap_err();
+    assert!(matches!(refused, Error::HttpResponseHeaderSectionSize(Some(8192))), "{refused:?}");
 }
 
 #[tokio::test]
