@@ -4,8 +4,9 @@
 //!
 //! `rules` and `addresses` say what may be reached by HTTP, `lookups` asks for names, `http` is the gate that holds
 //! requests against them, `body` what flows through it, `client` what sends; `streams` charges what a guest writes, to
-//! whatever; `requests` bounds what it says of a request; `inject` adds credentials and `echo` keeps them from coming
-//! back; `sockets` is the gate of the other protocols, `counts` what reports show.
+//! whatever; `requests` bounds what it says of a request, `listings` how many directories it lists at once; `inject`
+//! adds credentials and `echo` keeps them from coming back; `sockets` is the gate of the other protocols, `counts` what
+//! reports show.
 
 mod addresses;
 mod body;
@@ -14,6 +15,7 @@ mod counts;
 mod echo;
 mod http;
 mod inject;
+mod listings;
 mod lookups;
 mod requests;
 mod rules;
@@ -48,7 +50,8 @@ const MAX_RANDOM: u64 = 64 << 10;
 /// Puts what is charged or bounded in the place of what is not.
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     streams::add_to_linker(linker)?;
-    requests::add_to_linker(linker)
+    requests::add_to_linker(linker)?;
+    listings::add_to_linker(linker)
 }
 
 /// What is wrong with a grant, as (key, message).
