@@ -4,6 +4,7 @@
 //! reference count, and the one copy is that into the guest's memory. These methods are registered by hand for that:
 //! generated ones would clone.
 
+use super::limits::{Budget, Charge};
 use super::state::State;
 use crate::record::columns::{
     AttributeColumns, EventColumns, NetworkColumns, OptionalTextColumn, TextColumn,
@@ -18,7 +19,8 @@ use wasmtime::component::{ComponentType, Linker, LinkerInstance, Lower, Resource
 /// are a part of a batch, makes the host build nothing twice.
 pub(super) struct HostBatch<R: View> {
     rows: Rows<R>,
-    records: Option<Arc<Vec<R::Row>>>,
+    /// Made for this instance alone, and so charged to it.
+    records: Option<(Arc<Vec<R::Row>>, Charge)>,
     columns: Option<R::Mirror>,
     encoded: Vec<(Format, Bytes)>,
 }
@@ -28,9 +30,17 @@ impl<R: View> HostBatch<R> {
         Self { rows, records: None, columns: None, encoded: Vec::new() }
     }
 
-    fn records(&mut self) -> Arc<Vec<R::Row>> {
-        let rows = &self.rows;
-        self.records.get_or_insert_with(|| Arc::new(rows.iter().map(R::row).collect())).clone()
+    fn records(&mut self, budget: &Arc<Budget>) -> wasmtime::Result<Arc<Vec<R::Row>>> {
+        if let Some((records, _)) = &self.records {
+            return Ok(records.clone());
+        }
+        let bytes = self.rows.iter().map(|row| row.bytes() + size_of::<R::Row>()).sum();
+        let charge = budget.charge(bytes).ok_or_else(|| {
+            wasmtime::Error::msg("the batch's records do not fit into what is left of limits.memory")
+        })?;
+        let records: Arc<Vec<_>> = Arc::new(self.rows.iter().map(R::row).collect());
+        self.records = Some((records.clone(), charge));
+        Ok(records)
     }
 
     fn columns(&mut self) -> R::Mirror {
@@ -74,9 +84,13 @@ fn add_batch<R: View>(instance: &mut LinkerInstance<'_, State>) -> wasmtime::Res
     instance.func_wrap(&method("len"), |mut store, (this,): (Resource<HostBatch<R>>,)| {
         Ok((u32::try_from(batch(&mut store, &this)?.rows.len()).unwrap_or(u32::MAX),))
     })?;
-    instance.func_wrap(&method("records"), |mut store, (this,): (Resource<HostBatch<R>>,)| {
-        Ok((batch(&mut store, &this)?.records(),))
-    })?;
+    instance.func_wrap(
+        &method("records"),
+        |mut store: StoreContextMut<'_, State>, (this,): (Resource<HostBatch<R>>,)| {
+            let budget = store.data().budget().clone();
+            Ok((batch(&mut store, &this)?.records(&budget)?,))
+        },
+    )?;
     instance.func_wrap(&method("columns"), |mut store, (this,): (Resource<HostBatch<R>>,)| {
         Ok((batch(&mut store, &this)?.columns(),))
     })?;
@@ -335,5 +349,31 @@ fn attribute_columns(columns: &AttributeColumns) -> AttributesMirror {
         keys: texts(&columns.keys),
         values: texts(&columns.values),
         kinds: columns.kinds.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::{Budget, MemoryGauge};
+    use super::HostBatch;
+    use crate::record::{EventBatch, EventMetrics, Timestamp};
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn records_are_charged_to_who_asks_for_them() {
+        let event = |number| {
+            EventMetrics::started(uuid::Uuid::from_u128(number), "resize", "a task", Timestamp::from_nanos(1))
+        };
+        let mut batch = HostBatch::new(EventBatch::detached((0..1_000).map(event).collect()));
+        assert!(batch.records(&Budget::new(100_000, Arc::new(MemoryGauge::default()))).is_err());
+        let gauge = Arc::new(MemoryGauge::default());
+        let budget = Budget::new(1 << 20, gauge.clone());
+        for _ in 0..2 {
+            assert_eq!(batch.records(&budget).unwrap().len(), 1_000);
+        }
+        assert!(gauge.now.load(Ordering::Relaxed) > 200_000);
+        drop(batch);
+        assert_eq!(gauge.now.load(Ordering::Relaxed), 0);
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! Invariant: of files, the environment and the network exactly what the operator's section names; no arguments.
 //!
-//! `rules` and `addresses` say what may be reached by HTTP, `http` is the gate that holds requests against them, `body`
-//! what flows through it, `client` what sends; `streams` charges what a guest writes, to whatever; `inject` adds credentials and `echo` keeps them from coming back;
-//! `sockets` is the gate of the other protocols, `counts` what reports show.
+//! `rules` and `addresses` say what may be reached by HTTP, `lookups` asks for names, `http` is the gate that holds
+//! requests against them, `body` what flows through it, `client` what sends; `streams` charges what a guest writes, to
+//! whatever; `requests` bounds what it says of a request, `listings` how many directories it lists at once; `inject`
+//! adds credentials and `echo` keeps them from coming back; `sockets` is the gate of the other protocols, `counts` what
+//! reports show.
 
 mod addresses;
 mod body;
@@ -13,6 +15,9 @@ mod counts;
 mod echo;
 mod http;
 mod inject;
+mod listings;
+mod lookups;
+mod requests;
 mod rules;
 mod sigv4;
 mod sockets;
@@ -22,12 +27,12 @@ mod tests;
 
 pub(super) use counts::Counts;
 pub(super) use http::Gate;
-pub(super) use streams::add_to_linker;
 
 use self::http::Http;
 use super::limits::Budget;
 use super::output::{Lines, Stdio};
 use super::settings::{Grant, Limits};
+use super::state::State;
 use crate::config::Secrets;
 use addresses::Network;
 use inject::Injection;
@@ -35,11 +40,19 @@ use rules::Rule;
 use sockets::{Peer, Sockets};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use wasmtime::component::Linker;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 /// The most random bytes that one call gets: what it asks for is first held by the host.
 const MAX_RANDOM: u64 = 64 << 10;
+
+/// Puts what is charged or bounded in the place of what is not.
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    streams::add_to_linker(linker)?;
+    requests::add_to_linker(linker)?;
+    listings::add_to_linker(linker)
+}
 
 /// What is wrong with a grant, as (key, message).
 pub(super) fn problems(grant: &Grant) -> Vec<(String, String)> {
@@ -134,14 +147,16 @@ impl Granted {
         let counts = Arc::new(Counts::default());
         let rules = read_all(&grant.http, Rule::parse)?;
         let peers = read_all(&grant.sockets, Peer::parse)?.into_iter().flatten().collect();
+        let injections: Vec<_> = grant
+            .inject
+            .iter()
+            .map(|entry| Injection::parse(entry, secrets).map(Arc::new))
+            .collect::<Result<_, _>>()?;
         let http = Http {
             client: client(&grant, limits, &base_dir, &rules)?,
             rules,
-            injections: grant
-                .inject
-                .iter()
-                .map(|entry| Injection::parse(entry, secrets).map(Arc::new))
-                .collect::<Result<_, _>>()?,
+            guarded: inject::guarded(&injections),
+            injections,
             limits: limits.clone(),
             lines: lines.clone(),
             counts: counts.clone(),
@@ -216,7 +231,7 @@ fn client(
     let ca_file = grant.ca_file.as_ref().map(|file| base_dir.join(file));
     let wanted = client::Wanted {
         private: read_all(&grant.private, Network::parse)?.into(),
-        lookup: addresses::by_the_machine(),
+        lookup: lookups::by_the_machine(),
         connections: limits.connections,
         connect_timeout: limits.call_timeout,
         tls: rules.iter().any(|rule| rule.target().scheme == "https"),

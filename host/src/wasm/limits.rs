@@ -146,3 +146,31 @@ impl ResourceLimiter for Memory {
         MAX_TABLES
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Budget, Memory, MemoryGauge};
+    use std::sync::Arc;
+    use wasmtime::{Engine, Instance, Module, Store};
+
+    #[test]
+    fn a_growth_that_is_never_asked_for_gives_nothing_back() {
+        let engine = Engine::default();
+        let greedy = r#"(module
+            (memory 0)
+            (table 1 funcref)
+            (func (export "eat") (result i32)
+                (drop (table.grow (ref.null func) (i32.const -1)))
+                (memory.grow (i32.const 16))))"#;
+        let module = Module::new(&engine, wat::parse_str(greedy).unwrap()).unwrap();
+        let budget = Budget::new(16 << 20, Arc::new(MemoryGauge::default()));
+        let mut store = Store::new(&engine, Memory::new(budget.clone()));
+        store.limiter(|memory| memory);
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let eat = instance.get_typed_func::<(), i32>(&mut store, "eat").unwrap();
+        let eaten = (0..64).take_while(|_| eat.call(&mut store, ()).unwrap() >= 0).count();
+        assert_eq!(eaten, 15, "MiB beside the table's eight bytes");
+        let held = store.data().held();
+        assert!(held >= 15 << 20 && budget.charge(1 << 20).is_none(), "{held}");
+    }
+}

@@ -47,15 +47,16 @@ impl Grant {
             lines.extend(texts.iter().map(|text| format!("{kind} {text}")));
         }
         lines.extend(ca_file.iter().map(|file| format!("ca_file {file:?}")));
-        lines.extend(inject.iter().map(InjectGrant::summary));
+        lines.extend(inject.iter().flat_map(InjectGrant::summary));
         lines.into_iter().collect()
     }
 }
 
 impl InjectGrant {
-    fn summary(&self) -> String {
+    /// What it adds, and a line for each header that it lets through.
+    fn summary(&self) -> Vec<String> {
         // Whole, as above; what is secret is passed over by name.
-        let Self { to, header, value: _, bearer, basic, sigv4, hmac } = self;
+        let Self { to, header, value: _, bearer, basic, sigv4, hmac, allow } = self;
         let mut line = format!("inject {to:?}");
         if let Some(header) = header {
             let _ = write!(line, " header {header:?}");
@@ -72,7 +73,8 @@ impl InjectGrant {
         if let Some(HmacGrant { header, secret: _, algorithm, prefix }) = hmac {
             let _ = write!(line, " hmac {header:?} {algorithm:?} {prefix:?}");
         }
-        line
+        let allowed = allow.iter().map(|name| format!("{line} allow {name:?}"));
+        std::iter::once(line.clone()).chain(allowed).collect()
     }
 }
 

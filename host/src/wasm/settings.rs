@@ -106,6 +106,9 @@ pub struct InjectGrant {
     pub sigv4: Option<AwsGrant>,
     /// A signature of the body.
     pub hmac: Option<HmacGrant>,
+    /// Headers that a plugin may set although `sigv4` signs what they ask for: `x-amz-target`.
+    #[serde(default)]
+    pub allow: Vec<String>,
 }
 
 /// User and password.

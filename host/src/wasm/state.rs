@@ -23,6 +23,8 @@ pub(super) struct State {
     pub(super) compute: Compute,
     pub(super) lines: Arc<Lines>,
     pub(super) answers: Arc<Answers>,
+    /// The directories that it is listing.
+    pub(super) listings: usize,
     wasi: WasiCtx,
     http: WasiHttpCtx,
 }
@@ -37,7 +39,7 @@ impl State {
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
-        Self { table, memory, compute: Compute::default(), lines, answers, wasi, gate, http }
+        Self { table, memory, compute: Compute::default(), lines, answers, listings: 0, wasi, gate, http }
     }
 
     /// What is charged with what the host holds for it.

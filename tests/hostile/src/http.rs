@@ -8,6 +8,7 @@
 //! | `http-unfinished` | opens requests without sending them and fills their bodies, until it is refused | `n` (80) |
 //! | `http-headers` | one set of headers of `bytes` | `bytes` (1 MiB) |
 //! | `http-many-headers` | keeps `n` sets of headers of `bytes` | `bytes` (1,000), `n` (200) |
+//! | `http-texts` | says a method, authority, path and scheme of `bytes` each | `bytes` (1 MiB) |
 //! | `http-trap` | traps in the middle of a body | `url` |
 
 use crate::{Batch, number, text};
@@ -30,6 +31,8 @@ pub fn publish(behaviour: &str, batch: &Batch<'_, '_>) -> Result<(), PublishErro
         "http-headers" => raw::headers(number("bytes", 1 << 20)?, 1),
         #[cfg(target_arch = "wasm32")]
         "http-many-headers" => raw::headers(number("bytes", 1_000)?, number("n", 200)?),
+        #[cfg(target_arch = "wasm32")]
+        "http-texts" => raw::texts(number("bytes", 1 << 20)?),
         #[cfg(target_arch = "wasm32")]
         "http-trap" => raw::trap(&text("url", "")),
         _ => Err(PublishError::hold(format!("no behaviour {behaviour}"))),
@@ -150,6 +153,21 @@ mod raw {
             kept.push(fields);
         }
         info!("http-headers: got {}", kept.len());
+        Ok(())
+    }
+
+    pub fn texts(bytes: usize) -> Result<(), PublishError> {
+        let request = OutgoingRequest::new(Fields::new());
+        let text = "x".repeat(bytes);
+        let tries = [
+            ("method", request.set_method(&Method::Other(text.clone()))),
+            ("authority", request.set_authority(Some(&text))),
+            ("path", request.set_path_with_query(Some(&format!("/{text}")))),
+            ("scheme", request.set_scheme(Some(&Scheme::Other(text)))),
+        ];
+        for (what, set) in tries {
+            info!("http-texts: {} {what}", if set.is_ok() { "got" } else { "denied" });
+        }
         Ok(())
     }
 

@@ -3,10 +3,10 @@
 //! Invariant: an address that is not plainly a public one (private, loopback, link-local, multicast, shared, reserved,
 //! or standing for such an IPv4 address) is connected to only if the operator granted its network.
 
+use super::lookups::{Lookup, Lookups};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 
 /// A network by the beginning of its addresses: `10.0.0.0/8`.
@@ -143,24 +143,15 @@ impl fmt::Display for Prohibited {
     }
 }
 
-/// Asks for the addresses of a name.
-pub(super) type Lookup = Arc<dyn Fn(String) -> Found + Send + Sync>;
-type Found = Pin<Box<dyn Future<Output = std::io::Result<Vec<SocketAddr>>> + Send>>;
-
-/// The machine's own way.
-pub(super) fn by_the_machine() -> Lookup {
-    Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) }))
-}
-
 /// Resolves names for requests, and leaves out what may not be connected to. What it answers is what is connected to.
 pub(super) struct Resolver {
     granted: Arc<[Network]>,
-    lookup: Lookup,
+    lookups: Arc<Lookups>,
 }
 
 impl Resolver {
     pub(super) fn new(granted: Arc<[Network]>, lookup: Lookup) -> Self {
-        Self { granted, lookup }
+        Self { granted, lookups: Lookups::new(lookup) }
     }
 }
 
@@ -185,7 +176,7 @@ fn permitted(
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (granted, lookup) = (self.granted.clone(), self.lookup.clone());
+        let (granted, lookups) = (self.granted.clone(), self.lookups.clone());
         Box::pin(async move {
             let name = name.as_str().to_owned();
             // That name is never asked of anybody; a rule that names it means this machine.
@@ -193,7 +184,7 @@ impl Resolve for Resolver {
                 let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
                 loopback.map(|ip| SocketAddr::new(ip, 0)).to_vec()
             } else {
-                permitted(&granted, &name, lookup(name.clone()).await?)?
+                permitted(&granted, &name, lookups.find(&name).await?)?
             };
             Ok(Box::new(permitted.into_iter()) as Addrs)
         })

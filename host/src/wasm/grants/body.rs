@@ -1,7 +1,7 @@
 //! What flows through a request: its body out of the guest, and its answer's body into it.
 //!
-//! Invariant: every chunk is charged to the instance from when the host holds it until it is gone, and both directions
-//! end at their bound.
+//! Invariant: every chunk is charged to the instance from when the host holds it until it is gone, both directions end
+//! at their bound, and the request is under way until both have.
 
 use super::super::limits::{Budget, Charge};
 use super::super::settings::Limits;
@@ -27,6 +27,8 @@ pub(super) enum Cut {
     Memory,
     #[error("the plugin did not finish the request's body")]
     Unfinished,
+    #[error("the plugin took longer for the request's body than limits.call_timeout")]
+    Late,
 }
 
 impl Cut {
@@ -35,6 +37,7 @@ impl Cut {
             Self::RequestTooLarge(most) => Error::HttpRequestBodySize(Some(most)),
             Self::Memory => Error::InternalError(Some(self.to_string())),
             Self::Unfinished => Error::HttpRequestBodySize(None),
+            Self::Late => Error::ConnectionWriteTimeout,
         }
     }
 }
@@ -56,6 +59,9 @@ pub(super) fn charged(budget: &Arc<Budget>, bytes: Bytes) -> Option<Bytes> {
     Some(Bytes::from_owner(Charged { bytes, _charge: charge }))
 }
 
+/// What a request takes, given back when neither of its bodies is any more.
+pub(super) type Held = Arc<(UnderWay, Charge)>;
+
 /// The body of a request, as the client sends it.
 pub(super) struct Outgoing {
     body: WasiBody,
@@ -63,12 +69,28 @@ pub(super) struct Outgoing {
     most: u64,
     sent: u64,
     gone: Arc<AtomicBool>,
+    deadline: Pin<Box<Sleep>>,
+    held: Held,
 }
 
 impl Outgoing {
     /// `gone` says when the instance that writes it is no more.
-    pub(super) fn new(body: WasiBody, budget: &Arc<Budget>, limits: &Limits, gone: &Arc<AtomicBool>) -> Self {
-        Self { body, budget: budget.clone(), most: limits.body.bytes(), sent: 0, gone: gone.clone() }
+    pub(super) fn new(
+        body: WasiBody,
+        budget: &Arc<Budget>,
+        limits: &Limits,
+        gone: &Arc<AtomicBool>,
+        held: &Held,
+    ) -> Self {
+        Self {
+            body,
+            budget: budget.clone(),
+            most: limits.body.bytes(),
+            sent: 0,
+            gone: gone.clone(),
+            deadline: Box::pin(tokio::time::sleep(limits.call_timeout)),
+            held: held.clone(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -91,12 +113,16 @@ impl Outgoing {
             charges.push(self.budget.charge(chunk.len()).ok_or(Cut::Memory)?);
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Whole { bytes, _charges: charges })
+        Ok(Whole { bytes, _charges: charges, _held: self.held })
     }
 
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         loop {
-            return Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+                ready!(self.deadline.as_mut().poll(context));
+                return Poll::Ready(Some(Err(Cut::Late)));
+            };
+            return Poll::Ready(match frame {
                 // A body ends as well when its writer is dropped: what a trap cut off must not pass for the whole.
                 None => self.gone.load(Ordering::Acquire).then_some(Err(Cut::Unfinished)),
                 Some(Err(_)) => Some(Err(Cut::Unfinished)),
@@ -123,6 +149,7 @@ impl futures_util::Stream for Outgoing {
 pub(super) struct Whole {
     bytes: Vec<u8>,
     _charges: Vec<Charge>,
+    _held: Held,
 }
 
 impl Whole {
@@ -161,9 +188,7 @@ pub(super) struct Incoming {
     waiting: bool,
     echo: Option<Echo>,
     ended: bool,
-    /// Given back when the body is gone.
-    _under_way: UnderWay,
-    _charge: Charge,
+    _held: Held,
 }
 
 impl Incoming {
@@ -173,7 +198,7 @@ impl Incoming {
         limits: &Limits,
         between_bytes: Duration,
         echo: Option<Echo>,
-        (under_way, charge): (UnderWay, Charge),
+        held: Held,
     ) -> Self {
         let most = limits.body.bytes();
         Self {
@@ -186,8 +211,7 @@ impl Incoming {
             waiting: false,
             echo,
             ended: false,
-            _under_way: under_way,
-            _charge: charge,
+            _held: held,
         }
     }
 
@@ -261,20 +285,33 @@ impl Body for Incoming {
 #[cfg(test)]
 mod tests {
     use super::super::super::limits::MemoryGauge;
-    use super::{Budget, Cut, Limits, Outgoing};
-    use http_body_util::{BodyExt, Full};
+    use super::super::counts::{Counts, Slots};
+    use super::{Budget, Cut, Limits, Outgoing, Whole};
+    use http_body_util::{BodyExt, Full, StreamBody};
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
+    use wasmtime_wasi_http::WasiBody;
+
+    async fn collected(body: WasiBody, gone: bool) -> Result<Whole, Cut> {
+        let budget = Budget::new(1 << 20, Arc::new(MemoryGauge::default()));
+        let slots = Slots::new(Arc::new(Counts::default()), 1);
+        let held = Arc::new((slots.take().unwrap(), budget.charge(1).unwrap()));
+        let gone = Arc::new(AtomicBool::new(gone));
+        Outgoing::new(body, &budget, &Limits::default(), &gone, &held).collect().await
+    }
 
     #[tokio::test]
     async fn a_body_whose_writer_is_gone_is_not_whole() {
-        let budget = Budget::new(1 << 20, Arc::new(MemoryGauge::default()));
-        let collected = async |gone| {
-            let body = Full::from("half").map_err(|never| match never {}).boxed_unsync();
-            let gone = Arc::new(AtomicBool::new(gone));
-            Outgoing::new(body, &budget, &Limits::default(), &gone).collect().await
-        };
-        assert_eq!(collected(false).await.unwrap().as_ref(), b"half");
-        assert_eq!(collected(true).await.err(), Some(Cut::Unfinished));
+        let body = || Full::from("half").map_err(|never| match never {}).boxed_unsync();
+        assert_eq!(collected(body(), false).await.unwrap().as_ref(), b"half");
+        assert_eq!(collected(body(), true).await.err(), Some(Cut::Unfinished));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_cut() {
+        let began = tokio::time::Instant::now();
+        let body = StreamBody::new(futures_util::stream::pending()).boxed_unsync();
+        assert_eq!(collected(body, false).await.err(), Some(Cut::Late));
+        assert_eq!(began.elapsed().as_secs(), Limits::default().call_timeout.as_secs());
     }
 }

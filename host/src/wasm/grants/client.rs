@@ -3,8 +3,9 @@
 //! Invariant: it follows no redirect, asks no proxy, changes no body, and connects only to addresses that the resolver
 //! let through. It is one per label, so that all instances share its connections.
 
-use super::addresses::{Lookup, Network, Prohibited, Resolver};
+use super::addresses::{Network, Prohibited, Resolver};
 use super::body::Cut;
+use super::lookups::Lookup;
 use std::error::Error as _;
 use std::path::Path;
 use std::sync::Arc;

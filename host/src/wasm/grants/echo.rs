@@ -23,6 +23,11 @@ impl Guarded {
         Self(secrets.into())
     }
 
+    /// These, and some more.
+    pub(super) fn with(self, more: Vec<String>) -> Self {
+        if more.is_empty() { self } else { Self::new(self.0.iter().cloned().chain(more)) }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -8,11 +8,12 @@ use super::super::output::{Lines, Severity};
 use super::super::settings::Limits;
 use super::super::state::MAX_HANDLES;
 use super::addresses::Prohibited;
-use super::body::{Incoming, Outgoing, drain};
+use super::body::{Held, Incoming, Outgoing, drain};
 use super::client;
-use super::counts::{Counts, Slots, UnderWay};
-use super::echo::Echo;
-use super::inject::{self, Injection};
+use super::counts::{Counts, Slots};
+use super::echo::{Echo, Guarded};
+use super::inject::{Clash, Injection};
+use super::requests::MAX_METHOD;
 use super::rules::{Rule, Target};
 use http::header::{ACCEPT_ENCODING, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
@@ -21,8 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-/// What a connection's buffers take, beside the chunks under way: charged while a request is.
-const BUFFERS: usize = 64 << 10;
+/// What a connection's buffers take, beside the chunks under way: charged while a request is. The one for reading grows
+/// up to 408 KiB.
+const BUFFERS: usize = 420 << 10;
 /// The most that one write of a guest to a body hands over: most batches in one or two.
 const CHUNK: usize = 256 << 10;
 /// The headers of a request or an answer, as a guest may hold them; less where there is little memory.
@@ -33,6 +35,8 @@ const LEAST_HEADERS: usize = 2 << 10;
 pub(in super::super) struct Http {
     pub(super) rules: Vec<Rule>,
     pub(super) injections: Vec<Arc<Injection>>,
+    /// What no answer may hold, from wherever: a server may store what it was sent, and hand it out elsewhere.
+    pub(super) guarded: Guarded,
     pub(super) client: Result<reqwest::Client, String>,
     pub(super) limits: Limits,
     pub(super) lines: Arc<Lines>,
@@ -55,19 +59,28 @@ impl Http {
     /// Whether a request may be made, and the credentials that it is given.
     fn check(&self, request: &Request<WasiBody>) -> Result<(Target, Vec<Arc<Injection>>), Denial> {
         let method = request.method();
+        let named = method.as_str().get(..MAX_METHOD).unwrap_or(method.as_str());
         let shown = shown(request);
         let target = Target::parse(&request.uri().to_string())
-            .map_err(|cause| Denial::new(&format!("{method} {shown}"), &format!("the address {cause}")))?;
-        let what = format!("{method} {target}");
+            .map_err(|cause| Denial::new(&format!("{named} {shown}"), &format!("the address {cause}")))?;
+        let what = format!("{named} {target}");
         if !self.rules.iter().any(|rule| rule.allows(method, &target)) {
             return Err(Denial::new(&what, &format!("add http = [\"{what}\"]")));
         }
         let injections: Vec<_> =
             self.injections.iter().filter(|injection| injection.applies(&target)).cloned().collect();
         for injection in &injections {
-            if let Some(name) = injection.headers().iter().find(|name| request.headers().contains_key(*name))
-            {
-                let cause = format!("the plugin sets the header {name} itself, which grant.inject sets");
+            for name in request.headers().keys() {
+                let cause = match injection.clash(name) {
+                    None => continue,
+                    Some(Clash::Set) => {
+                        format!("the plugin sets the header {name} itself, which grant.inject sets")
+                    }
+                    Some(Clash::Signed) => format!(
+                        "the plugin sets the header {name}, which sigv4 would sign: add allow = [\"{name}\"] to the \
+                         entry of grant.inject"
+                    ),
+                };
                 return Err(Denial::new(&what, &cause));
             }
         }
@@ -138,7 +151,7 @@ impl Gate {
     }
 
     /// What a request takes while it is under way.
-    fn admit(&self, headers: &HeaderMap) -> Result<(UnderWay, Charge), Error> {
+    fn admit(&self, headers: &HeaderMap) -> Result<Held, Error> {
         let refused = |bound: String, error| {
             let text = format!("a request was refused: {bound}");
             self.http.deny(Denial { text, error })
@@ -151,7 +164,7 @@ impl Gate {
             let bound = "it does not fit into what is left of limits.memory".to_owned();
             refused(bound.clone(), Error::InternalError(Some(format!("the request was refused: {bound}"))))
         })?;
-        Ok((under_way, charge))
+        Ok(Arc::new((under_way, charge)))
     }
 }
 
@@ -199,6 +212,7 @@ impl WasiHttpHooks for Gate {
             injections,
             waits,
             budget: self.budget.clone(),
+            max_headers: self.max_headers(),
             gone: self.gone.clone(),
         };
         Box::new(async move {
@@ -233,26 +247,22 @@ struct Exchange {
     injections: Vec<Arc<Injection>>,
     waits: Waits,
     budget: Arc<Budget>,
+    max_headers: usize,
     gone: Arc<AtomicBool>,
 }
 
 impl Exchange {
-    async fn send(
-        self,
-        request: Request<WasiBody>,
-        held: (UnderWay, Charge),
-    ) -> Result<Response<WasiBody>, Error> {
+    async fn send(self, request: Request<WasiBody>, held: Held) -> Result<Response<WasiBody>, Error> {
         let what = format!("{} {}", request.method(), self.target);
-        let result = match tokio::time::timeout(self.waits.answer, self.answer(request, &what)).await {
+        let result = match tokio::time::timeout(self.waits.answer, self.answer(request, &what, &held)).await {
             Ok(result) => result,
             Err(_) => Err(Error::ConnectionReadTimeout),
         };
-        let response = result.inspect_err(|_| self.http.counts.failed())?;
-        let guarded = inject::guarded(self.injections.iter().map(|injection| &**injection));
+        let (response, guarded) = result.inspect_err(|_| self.http.counts.failed())?;
         let (parts, body) = http::Response::from(response).into_parts();
-        if size(&parts.headers) > MAX_HEADERS {
+        if size(&parts.headers) > self.max_headers {
             self.http.counts.failed();
-            return Err(Error::HttpResponseHeaderSectionSize(u32::try_from(MAX_HEADERS).ok()));
+            return Err(Error::HttpResponseHeaderSectionSize(u32::try_from(self.max_headers).ok()));
         }
         if guarded.headers(&parts.headers).is_err() {
             self.http.counts.failed();
@@ -264,10 +274,16 @@ impl Exchange {
         Ok(Response::from_parts(parts, WasiBody::new(body)))
     }
 
-    async fn answer(&self, request: Request<WasiBody>, what: &str) -> Result<reqwest::Response, Error> {
+    async fn answer(
+        &self,
+        request: Request<WasiBody>,
+        what: &str,
+        held: &Held,
+    ) -> Result<(reqwest::Response, Guarded), Error> {
         let client = self.http.client.as_ref().map_err(|cause| Error::InternalError(Some(cause.clone())))?;
-        let request = self.request(request).await?;
-        client.execute(request).await.map_err(|error| match client::prohibited(&error) {
+        let (request, guarded) = self.request(request, held).await?;
+        let response = client.execute(request).await;
+        response.map(|response| (response, guarded)).map_err(|error| match client::prohibited(&error) {
             Some(prohibited) => self.http.deny_address(what, &prohibited),
             None => {
                 self.http.lines.say(Severity::Debug, &format!("{what} failed: {}", client::words(&error)));
@@ -276,34 +292,41 @@ impl Exchange {
         })
     }
 
-    /// The request as the client takes it, with what is injected.
-    async fn request(&self, request: Request<WasiBody>) -> Result<reqwest::Request, Error> {
+    /// The request as the client takes it, with what is injected, and what its answer may not hold.
+    async fn request(
+        &self,
+        request: Request<WasiBody>,
+        held: &Held,
+    ) -> Result<(reqwest::Request, Guarded), Error> {
         let (parts, body) = request.into_parts();
         let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(|_| Error::HttpRequestUriInvalid)?;
         let mut made = reqwest::Request::new(parts.method, url);
         *made.headers_mut() = parts.headers;
         made.headers_mut().remove(HOST);
-        let body = Outgoing::new(body, &self.budget, &self.http.limits, &self.gone);
-        if self.injections.is_empty() {
-            *made.body_mut() = self.streamed(body, made.method()).await?;
-            return Ok(made);
+        if !self.http.guarded.is_empty() {
+            made.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        made.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if self.injections.iter().any(|injection| injection.signs_body()) {
+        let body = Outgoing::new(body, &self.budget, &self.http.limits, &self.gone, held);
+        let signatures = if self.injections.iter().any(|injection| injection.signs_body()) {
             let whole = body.collect().await.map_err(super::body::Cut::error)?;
-            for injection in &self.injections {
-                injection
-                    .apply(&mut made, whole.as_ref())
-                    .map_err(|cause| Error::InternalError(Some(cause)))?;
-            }
+            let signatures = self.inject(&mut made, whole.as_ref())?;
             *made.body_mut() = whole.into_body();
+            signatures
         } else {
-            for injection in &self.injections {
-                injection.apply(&mut made, &[]).map_err(|cause| Error::InternalError(Some(cause)))?;
-            }
+            let signatures = self.inject(&mut made, &[])?;
             *made.body_mut() = self.streamed(body, made.method()).await?;
+            signatures
+        };
+        Ok((made, self.http.guarded.clone().with(signatures)))
+    }
+
+    fn inject(&self, request: &mut reqwest::Request, body: &[u8]) -> Result<Vec<String>, Error> {
+        let mut signatures = Vec::new();
+        for injection in &self.injections {
+            let signature = injection.apply(request, body);
+            signatures.extend(signature.map_err(|cause| Error::InternalError(Some(cause)))?);
         }
-        Ok(made)
+        Ok(signatures)
     }
 
     async fn streamed(&self, body: Outgoing, method: &Method) -> Result<Option<reqwest::Body>, Error> {

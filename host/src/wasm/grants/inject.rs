@@ -15,6 +15,7 @@ use hmac::Hmac;
 use http::header::{self, AUTHORIZATION};
 use http::{HeaderName, HeaderValue};
 use sha2::{Sha256, Sha512};
+use std::sync::Arc;
 
 /// A shorter value cannot be told from the words around it, in a log or an answer.
 const SHORTEST: usize = 4;
@@ -29,11 +30,37 @@ const NOT_OURS: [HeaderName; 7] = [
     header::CONTENT_ENCODING,
 ];
 
+/// Headers by which a request does something else than its method and address say: with a signature over them it would
+/// do that in the operator's name. What ends in `-` stands for all that begin so.
+const ASKING: [&str; 6] = [
+    "x-amz-acl",
+    "x-amz-bypass-governance-retention",
+    "x-amz-copy-source",
+    "x-amz-copy-source-",
+    "x-amz-grant-",
+    "x-amz-target",
+];
+
+fn asks(name: &str) -> bool {
+    ASKING.iter().any(|known| name == *known || (known.ends_with('-') && name.starts_with(known)))
+}
+
+/// Why a plugin may not set a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clash {
+    /// It is the one that is injected.
+    Set,
+    /// It would be signed.
+    Signed,
+}
+
 /// A credential, ready to be added.
 pub(super) struct Injection {
     to: Target,
     kind: Kind,
     headers: Vec<HeaderName>,
+    /// Headers that are signed although they ask for more.
+    allowed: Vec<HeaderName>,
     guarded: Vec<String>,
 }
 
@@ -116,7 +143,8 @@ impl Injection {
             Kind::Header(name, _) | Kind::Hmac { header: name, .. } => vec![name.clone()],
             Kind::Aws(_) => sigv4::HEADERS.to_vec(),
         };
-        Ok(Self { to, kind, headers, guarded })
+        let allowed = allowed(&grant.allow, &kind)?;
+        Ok(Self { to, kind, headers, allowed, guarded })
     }
 
     /// Whether a request there is given it.
@@ -129,9 +157,17 @@ impl Injection {
         &self.to
     }
 
-    /// The headers that it sets, which a guest may not.
-    pub(super) fn headers(&self) -> &[HeaderName] {
-        &self.headers
+    /// Why a guest may not set the header `name`, if so. Servers exist to which `_` and `-` are the same.
+    pub(super) fn clash(&self, name: &HeaderName) -> Option<Clash> {
+        let same = |own: &HeaderName| {
+            let letters = |name: &HeaderName| name.as_str().replace('_', "-");
+            letters(own) == letters(name)
+        };
+        if self.headers.iter().any(same) {
+            return Some(Clash::Set);
+        }
+        let signs = matches!(self.kind, Kind::Aws(_));
+        (signs && asks(name.as_str()) && !self.allowed.contains(name)).then_some(Clash::Signed)
     }
 
     /// What nobody may see.
@@ -144,31 +180,51 @@ impl Injection {
         !matches!(self.kind, Kind::Header(..))
     }
 
-    /// Adds it to a request with `body`, which is empty unless it is to be signed.
+    /// Adds it to a request with `body`, which is empty unless it is to be signed; then it is the signature that
+    /// nobody may see either: it is as good as the key for who sends the same again.
     ///
     /// # Errors
     ///
     /// It cannot stand in a header.
-    pub(super) fn apply(&self, request: &mut reqwest::Request, body: &[u8]) -> Result<(), String> {
+    pub(super) fn apply(
+        &self,
+        request: &mut reqwest::Request,
+        body: &[u8],
+    ) -> Result<Option<String>, String> {
         match &self.kind {
             Kind::Header(name, value) => {
                 request.headers_mut().insert(name, value.clone());
+                Ok(None)
             }
-            Kind::Aws(signer) => signer.sign(request, body)?,
+            Kind::Aws(signer) => signer.sign(request, body).map(Some),
             Kind::Hmac { header, secret: key, long, prefix } => {
                 let key = key.expose().as_bytes();
                 let signature =
                     if *long { mac::<Hmac<Sha512>>(key, body) } else { mac::<Hmac<Sha256>>(key, body) };
-                request.headers_mut().insert(header, secret(&format!("{prefix}{}", hex(&signature)))?);
+                let signature = hex(&signature);
+                request.headers_mut().insert(header, secret(&format!("{prefix}{signature}"))?);
+                Ok(Some(signature))
             }
         }
-        Ok(())
     }
 }
 
-/// What no answer to a request with these credentials may hold.
-pub(super) fn guarded<'a>(injections: impl IntoIterator<Item = &'a Injection>) -> Guarded {
-    Guarded::new(injections.into_iter().flat_map(Injection::secrets).cloned())
+/// What no answer may hold that is made where these credentials are known.
+pub(super) fn guarded(injections: &[Arc<Injection>]) -> Guarded {
+    Guarded::new(injections.iter().flat_map(|injection| injection.secrets()).cloned())
+}
+
+/// The headers of `allow`.
+fn allowed(names: &[String], kind: &Kind) -> Result<Vec<HeaderName>, String> {
+    if !names.is_empty() && !matches!(kind, Kind::Aws(_)) {
+        return Err("has `allow`, which belongs to sigv4".to_owned());
+    }
+    let known = |name: &String| {
+        HeaderName::try_from(name).ok().filter(|name| asks(name.as_str())).ok_or_else(|| {
+            format!("allows \"{name}\", which is no header that needs it, such as x-amz-target")
+        })
+    };
+    names.iter().map(known).collect()
 }
 
 fn own_header(name: &str) -> Result<HeaderName, String> {
@@ -198,7 +254,7 @@ fn signature(hmac: &HmacGrant) -> Result<Kind, String> {
 #[cfg(test)]
 mod tests {
     use super::super::super::settings::InjectGrant;
-    use super::{Injection, Target};
+    use super::{Clash, HeaderName, Injection, Target};
     use crate::config::Secrets;
 
     fn read(text: &str) -> Result<Injection, String> {
@@ -276,6 +332,11 @@ mod tests {
             ("bearer = 'abc'", "too short"),
             ("basic = { user = 'a:b', password = 'hunter2' }", "a colon"),
             ("hmac = { header = 'x', secret = 'hunter2', algorithm = 'md5' }", "algorithm md5"),
+            ("bearer = 'hunter2'\nallow = ['x-amz-target']", "belongs to sigv4"),
+            (
+                "sigv4 = { access_key = 'AKID', secret_key = 'hunter2', region = 'r', service = 's' }\nallow = ['x-other']",
+                "allows \"x-other\"",
+            ),
         ] {
             let refused = read(&format!("to = 'https://a.example'\n{text}")).err().unwrap_or_default();
             assert!(refused.contains(cause) && !refused.contains("hunter2"), "{text}: {refused}");
@@ -288,6 +349,33 @@ mod tests {
             let refused = read(&format!("to = '{to}'\nbearer = 'hunter2'")).err().unwrap();
             assert!(refused.contains(cause), "{refused}");
         }
+    }
+
+    #[test]
+    fn what_a_guest_may_not_set_beside_it() {
+        let clash = |text: &str, name: &'static str| {
+            let injection = read(&format!("to = 'https://a.example'\n{text}")).unwrap();
+            injection.clash(&HeaderName::from_static(name))
+        };
+        let key = "header = 'X-Key'\nvalue = 'hunter2'";
+        assert_eq!(clash(key, "x-key"), Some(Clash::Set));
+        assert_eq!(clash(key, "x_key"), Some(Clash::Set));
+        assert_eq!((clash(key, "x-keys"), clash(key, "x-amz-acl")), (None, None));
+        assert_eq!(clash("header = 'X_Key'\nvalue = 'hunter2'", "x-key"), Some(Clash::Set));
+        let aws = "sigv4 = { access_key = 'AKID', secret_key = 'hunter2', region = 'r', service = 's' }";
+        let target = format!("{aws}\nallow = ['X-Amz-Target']");
+        for name in [
+            "x-amz-acl",
+            "x-amz-bypass-governance-retention",
+            "x-amz-copy-source",
+            "x-amz-copy-source-range",
+            "x-amz-grant-read",
+        ] {
+            assert_eq!((clash(aws, name), clash(&target, name)), (Some(Clash::Signed), Some(Clash::Signed)));
+        }
+        assert_eq!((clash(aws, "x-amz-target"), clash(&target, "x-amz-target")), (Some(Clash::Signed), None));
+        assert_eq!((clash(aws, "x-amz-meta-a"), clash(aws, "content-type")), (None, None));
+        assert_eq!(clash(aws, "x-amz-date"), Some(Clash::Set));
     }
 
     #[test]

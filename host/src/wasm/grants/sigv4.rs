@@ -27,12 +27,12 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    /// Signs a request as it is sent now.
+    /// Signs a request as it is sent now, and returns the signature.
     ///
     /// # Errors
     ///
     /// A key cannot stand in a header.
-    pub(super) fn sign(&self, request: &mut reqwest::Request, body: &[u8]) -> Result<(), String> {
+    pub(super) fn sign(&self, request: &mut reqwest::Request, body: &[u8]) -> Result<String, String> {
         let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
         let (method, url) = (request.method().as_str().to_owned(), request.url().clone());
         self.sign_at(&now, &method, &url, request.headers_mut(), body)
@@ -45,13 +45,13 @@ impl Signer {
         url: &Url,
         headers: &mut HeaderMap,
         body: &[u8],
-    ) -> Result<(), String> {
+    ) -> Result<String, String> {
         let digest = hex(&Sha256::digest(body));
         headers.insert(DATE, value(now)?);
         if let Some(token) = &self.session_token {
             headers.insert(TOKEN, secret(token)?);
         }
-        let mut path = encode(url.path(), "/");
+        let mut path = encode(url.path().as_bytes(), "/");
         if self.service == "s3" {
             path = encode(&decode(url.path()), "/");
             headers.insert(CONTENT, value(&digest)?);
@@ -61,19 +61,22 @@ impl Signer {
             (host, _) => host.unwrap_or_default().to_owned(),
         };
         let mut signed = vec![(HOST.as_str(), host)];
-        for (name, value) in headers.iter() {
+        for name in headers.keys() {
             if *name == CONTENT_TYPE || name.as_str().starts_with("x-amz-") {
-                signed.push((name.as_str(), trimmed(&String::from_utf8_lossy(value.as_bytes()))));
+                let values = headers.get_all(name).iter();
+                let values = values.map(|value| trimmed(&String::from_utf8_lossy(value.as_bytes())));
+                signed.push((name.as_str(), values.collect::<Vec<_>>().join(",")));
             }
         }
         let request =
             Canonical { method, path: &path, query: &query(url.query()), headers: signed, digest: &digest };
-        let authorization = self.authorization(now, request);
+        let (authorization, signature) = self.authorization(now, request);
         headers.insert(AUTHORIZATION, secret(&authorization)?);
-        Ok(())
+        Ok(signature)
     }
 
-    fn authorization(&self, now: &str, mut request: Canonical<'_>) -> String {
+    /// The header, and the signature in it.
+    fn authorization(&self, now: &str, mut request: Canonical<'_>) -> (String, String) {
         request.headers.sort();
         let names = request.headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
         let lines: String = request.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
@@ -89,9 +92,10 @@ impl Signer {
         }
         let signature = hex(&hmac_sha256(&key, to_sign.as_bytes()));
         let access_key = &self.access_key;
-        format!(
+        let authorization = format!(
             "AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
-        )
+        );
+        (authorization, signature)
     }
 }
 
@@ -134,9 +138,9 @@ fn trimmed(value: &str) -> String {
 }
 
 /// Everything but unreserved letters and those of `kept` in percent.
-fn encode(text: &str, kept: &str) -> String {
+fn encode(text: &[u8], kept: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
+    for byte in text.iter().copied() {
         let letter = char::from(byte);
         if letter.is_ascii_alphanumeric() || "-._~".contains(letter) || kept.contains(letter) {
             encoded.push(letter);
@@ -147,24 +151,31 @@ fn encode(text: &str, kept: &str) -> String {
     encoded
 }
 
-fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let digits = text.get(at + 1..at + 3).filter(|_| *byte == b'%');
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                at += 3;
+/// What stands in percent, as bytes, which need not be text.
+pub(super) fn decode(text: &str) -> Vec<u8> {
+    let mut rest = text.as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len());
+    loop {
+        rest = match rest {
+            [] => return decoded,
+            [b'%', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                decoded.push(digit(*high) << 4 | digit(*low));
+                after
             }
-            None => {
+            [byte, after @ ..] => {
                 decoded.push(*byte);
-                at += 1;
+                after
             }
-        }
+        };
     }
-    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// The value of a hexadecimal digit.
+fn digit(letter: u8) -> u8 {
+    match letter {
+        b'0'..=b'9' => letter - b'0',
+        _ => (letter | 0x20).wrapping_sub(b'a') + 10,
+    }
 }
 
 fn query(query: Option<&str>) -> String {
@@ -183,7 +194,7 @@ fn query(query: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Canonical, HOST, Signer, encode, query, trimmed};
+    use super::{Canonical, HOST, Signer, decode, encode, query, trimmed};
     use http::header::AUTHORIZATION;
     use http::{HeaderMap, HeaderName, HeaderValue};
     use sha2::{Digest, Sha256};
@@ -314,12 +325,12 @@ mod tests {
             signed.extend(headers.iter().map(|(name, value)| (*name, trimmed(value))));
             let request = Canonical {
                 method,
-                path: &encode(path, "/"),
+                path: &encode(path.as_bytes(), "/"),
                 query: &query(Some(asked)),
                 headers: signed,
                 digest: &super::hex(&Sha256::digest(body)),
             };
-            let authorization = suite().authorization(now, request);
+            let (authorization, _) = suite().authorization(now, request);
             assert!(authorization.ends_with(&format!(", Signature={signature}")), "{name}: {authorization}");
             assert!(authorization.starts_with(
                 "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders="
@@ -340,10 +351,12 @@ mod tests {
         for (name, value) in sent {
             headers.insert(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        signer.sign_at(now, method, &url.parse().unwrap(), &mut headers, body.as_bytes()).unwrap();
+        let url = url.parse().unwrap();
+        let signature = signer.sign_at(now, method, &url, &mut headers, body.as_bytes()).unwrap();
         let authorization = headers.remove(AUTHORIZATION).unwrap();
         assert!(authorization.is_sensitive());
-        authorization.to_str().unwrap().rsplit_once("Signature=").unwrap().1.to_owned()
+        assert!(authorization.to_str().unwrap().ends_with(&format!("Signature={signature}")));
+        signature
     }
 
     #[test]
@@ -361,6 +374,27 @@ mod tests {
             s3(&format!("{bucket}/?max-keys=2&prefix=J")),
             "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"
         );
+    }
+
+    #[test]
+    fn what_is_encoded_stays_the_same_bytes() {
+        assert_eq!(decode("a%20%E1%88%b4%ff%+1%2"), b"a \xe1\x88\xb4\xff%+1%2");
+        assert_eq!(query(Some("k=%ff&k=%+1")), "k=%25%2B1&k=%FF");
+    }
+
+    #[test]
+    fn headers_of_one_name_are_signed_as_one() {
+        let signed = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-amz-meta-a", HeaderValue::from_str(value).unwrap());
+            }
+            let url = "https://example.amazonaws.com/".parse().unwrap();
+            suite().sign_at("20150830T123600Z", "GET", &url, &mut headers, b"").unwrap();
+            headers[AUTHORIZATION].to_str().unwrap().to_owned()
+        };
+        assert_eq!(signed(&["b", " a  c"]), signed(&["b,a c"]));
+        assert!(signed(&["b", "a"]).contains("SignedHeaders=host;x-amz-date;x-amz-meta-a,"));
     }
 
     #[test]

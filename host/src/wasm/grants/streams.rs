@@ -13,7 +13,7 @@ use wasmtime_wasi::p2::{DynOutputStream, StreamError};
 const STREAMS: &str = "wasi:io/streams@0.2.12";
 
 /// Puts a `write` that charges in the place of the one that is there.
-pub(in super::super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.instance(STREAMS)?.func_wrap(
         "[method]output-stream.write",

@@ -1,21 +1,27 @@
 //! The gate with names that lead where the test wants.
 
-use super::addresses::{Lookup, Network};
+use super::addresses::Network;
 use super::client::{Wanted, client};
 use super::counts::Counts;
+use super::echo::Guarded;
 use super::http::{Gate, Http};
+use super::lookups::Lookup;
 use super::rules::Rule;
 use crate::config::Secrets;
 use crate::wasm::limits::{Budget, MemoryGauge};
 use crate::wasm::output::Lines;
 use crate::wasm::settings::Limits;
 use crate::wasm::tests::server::{Server, answer};
+use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::body::Frame;
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmtime_wasi_http::{Error, WasiBody, WasiHttpHooks};
 
 /// Answers with each of `answers` in turn, and with the last one from then on.
@@ -37,7 +43,10 @@ struct Subject {
 
 impl Subject {
     fn new(port: u16, private: &[&str], lookup: Lookup) -> Self {
-        let limits = Limits::default();
+        Self::within(Limits::default(), port, private, lookup)
+    }
+
+    fn within(limits: Limits, port: u16, private: &[&str], lookup: Lookup) -> Self {
         let wanted = Wanted {
             private: private.iter().map(|text| Network::parse(text).unwrap()).collect(),
             lookup,
@@ -47,8 +56,9 @@ impl Subject {
             ca_file: None,
         };
         let http = Http {
-            rules: vec![Rule::parse(&format!("GET http://names.example:{port}/*")).unwrap()],
+            rules: vec![Rule::parse(&format!("* http://names.example:{port}/*")).unwrap()],
             injections: Vec::new(),
+            guarded: Guarded::default(),
             client: Ok(client(&wanted).unwrap()),
             limits,
             lines: Arc::new(Lines::new("subject".into(), Secrets::default(), 100)),
@@ -58,10 +68,13 @@ impl Subject {
     }
 
     async fn get(&self) -> Result<String, Error> {
+        self.send("GET", Empty::new().map_err(|_| Error::HttpProtocolError).boxed_unsync()).await
+    }
+
+    async fn send(&self, method: &str, body: WasiBody) -> Result<String, Error> {
         let mut gate = Gate::new(self.http.clone(), Budget::new(1 << 20, Arc::new(MemoryGauge::default())));
         let address = format!("http://names.example:{}/x", self.port);
-        let body: WasiBody = Empty::new().map_err(|_| Error::HttpProtocolError).boxed_unsync();
-        let request = Request::get(address).body(body).unwrap();
+        let request = Request::builder().method(method).uri(address).body(body).unwrap();
         let sent = gate.send_request(request, None, Box::new(std::future::ready(Ok(()))));
         let (response, _) = Box::into_pin(sent).await?;
         let body = response.into_body().collect().await?.to_bytes();
@@ -130,4 +143,47 @@ async fn of_several_addresses_only_those_that_are_granted_are_connected_to() {
     let first = Subject::new(server.port, &["127.0.0.1"], lookup(&[&["0.0.0.0"]]));
     assert!(matches!(first.get().await, Err(Error::DestinationIpProhibited)));
     assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn the_headers_of_an_answer_are_bounded_like_those_of_a_request() {
+    let server = Server::start(|_| {
+        let mut answer = answer(200, "much");
+        answer.headers_mut().insert("x-long", "x".repeat(10_000).parse().unwrap());
+        Some(answer)
+    })
+    .await;
+    let get = async |memory: &str| {
+        let limits = Limits { memory: memory.parse().unwrap(), ..Limits::default() };
+        Subject::within(limits, server.port, &["127.0.0.1"], lookup(&[&["127.0.0.1"]])).get().await
+    };
+    assert_eq!(get("128MiB").await.unwrap(), "much");
+    let refused = get("8MiB").await.unwrap_err();
+    assert!(matches!(refused, Error::HttpResponseHeaderSectionSize(Some(8192))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_request_is_under_way_until_its_body_has_ended_whatever_was_answered() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let subject =
+        Subject::new(listener.local_addr().unwrap().port(), &["127.0.0.1"], lookup(&[&["127.0.0.1"]]));
+    let early = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = [0; 4096];
+        assert!(stream.read(&mut asked).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nearly").await.unwrap();
+        stream
+    });
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let rest = futures_util::stream::once(async {
+        let _ = ended.await;
+        Ok(Frame::data(Bytes::from_static(b"the rest")))
+    });
+    assert_eq!(subject.send("POST", StreamBody::new(rest).boxed_unsync()).await.unwrap(), "early");
+    let _stream = early.await.unwrap();
+    assert_eq!(subject.report()["connections"], 1, "its answer is read, and it is still being written");
+    end.send(()).unwrap();
+    while subject.report()["connections"] != 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }

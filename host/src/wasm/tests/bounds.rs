@@ -66,6 +66,24 @@ async fn headers_are_within_its_memory() {
 }
 
 #[tokio::test]
+async fn what_it_says_of_a_request_is_bounded() {
+    let mut plugin = guest("do = 'http-texts', bytes = 100000", "", "").await;
+    assert_eq!(plugin.publish().await, Ok(vec![]));
+    for what in ["method", "authority", "path", "scheme"] {
+        plugin.says(&format!("http-texts: denied {what}"));
+    }
+    let mut plugin = guest("do = 'http-texts', bytes = 1000", "", "").await;
+    assert_eq!(plugin.publish().await, Ok(vec![]));
+    plugin.says("http-texts: denied authority");
+    plugin.says("http-texts: got path");
+    let mut plugin = guest("do = 'http-texts', bytes = 60", "", "").await;
+    assert_eq!(plugin.publish().await, Ok(vec![]));
+    for what in ["method", "authority", "path", "scheme"] {
+        plugin.says(&format!("http-texts: got {what}"));
+    }
+}
+
+#[tokio::test]
 async fn a_guest_that_traps_in_a_body_gives_everything_back() {
     let server = Server::start(|_| None).await;
     let url = format!("http://127.0.0.1:{}/", server.port);

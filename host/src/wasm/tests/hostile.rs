@@ -229,6 +229,15 @@ async fn it_stays_in_its_directory_and_reads_only_where_it_may() {
 }
 
 #[tokio::test]
+async fn it_lists_few_directories_at_once_and_as_many_as_it_likes_in_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let section = "config = { do = 'leak-listings' }\ngrant = { dirs = [{ host = '.', guest = '/in' }] }";
+    let mut plugin = Subject::build("hostile", section, dir.path()).await.unwrap();
+    assert_eq!(plugin.publish().await, Ok(vec![]));
+    plugin.says("leak-listings: denied after 16");
+}
+
+#[tokio::test]
 async fn siblings_deliver_while_others_fail() {
     let mut honest = Subject::hostile("").await.unwrap();
     for behaviour in ["trap", "panic", "exit", "spin", "memory-bomb"] {

@@ -46,7 +46,7 @@ async fn a_credential_arrives_where_it_is_sent_and_nowhere_else() {
     let got: Vec<_> = seen.iter().map(|request| request.header("authorization")).collect();
     assert_eq!(got, [Some(expected.as_str()), None, None]);
     let encodings: Vec<_> = seen.iter().map(|request| request.header("accept-encoding")).collect();
-    assert_eq!(encodings, [Some("identity"), Some("gzip"), None]);
+    assert_eq!(encodings, [Some("identity"); 3]);
 }
 
 #[tokio::test]
@@ -81,6 +81,8 @@ fn echo(seen: &Seen) -> Option<super::server::Answer> {
             answer.headers_mut().insert("x-sent", sent.parse().unwrap());
             answer
         }
+        // As if it had been kept from another request.
+        "/kept" => answer(200, TOKEN),
         _ => answer(200, "Bearer xoxb-hunter1 is another"),
     })
 }
@@ -95,6 +97,8 @@ async fn an_answer_that_holds_it_is_cut() {
         assert!(!told.contains("hunter2"), "{told}");
         assert_eq!((plugin.count("traps"), plugin.count("connections")), (0, 0), "{path}");
     }
+    let (told, _) = attempt(&server, "/kept", "", &format!("bearer = '{TOKEN}'")).await;
+    assert!(told.ends_with("the answer holds an injected credential; it was cut)"), "{told}");
     let (told, _) = attempt(&server, "/api/other", "", &format!("bearer = '{TOKEN}'")).await;
     assert_eq!(told, "got 200 \"Bearer xoxb-hunter1 is another\", 30 bytes");
 }
@@ -122,6 +126,23 @@ async fn bodies_are_signed_as_they_are_sent() {
     );
     assert_eq!(&seen[1].body[..], b"xxxxx");
     assert_eq!(seen[1].path, "/api/k%20y?b=2&a");
+}
+
+#[tokio::test]
+async fn an_answer_that_holds_a_signature_is_cut() {
+    let server = Server::start(|seen| {
+        let sent = seen.header("x-sig").or(seen.header("authorization")).unwrap_or_default();
+        let (_, signature) = sent.rsplit_once('=').unwrap();
+        Some(answer(403, format!("AWSAccessKeyId=AKIDEXAMPLE, not {signature}")))
+    })
+    .await;
+    let aws = format!(
+        "sigv4 = {{ access_key = 'AKIDEXAMPLE', secret_key = '{TOKEN}', region = 'eu-west-1', service = 's3' }}"
+    );
+    for inject in [format!("hmac = {{ header = 'x-sig', secret = '{TOKEN}', prefix = 'sha256=' }}"), aws] {
+        let (told, _) = attempt(&server, "/api", "bytes = 5", &inject).await;
+        assert!(told.ends_with("the answer holds an injected credential; it was cut)"), "{told}");
+    }
 }
 
 #[test]
