@@ -160,6 +160,7 @@ impl PluginHost {
             program: settings.compiler,
             memory: ByteSize(settings.compile_memory),
             timeout: settings.compile_timeout,
+            own: compile::turns(),
         };
         Ok(Self(Arc::new(Inner {
             programs: Arc::new(Programs::new(baseline, optimised, cache, compiler)),
