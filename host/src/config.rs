@@ -199,6 +199,11 @@ impl Config {
         self.base_dir.join("pressroom.lock")
     }
 
+    /// What decides which plugins run, and what each may do: no plugin may write to it.
+    pub fn guarded_paths(&self) -> Vec<PathBuf> {
+        vec![self.plugins_dir(), self.cache_dir(), self.lock_path()]
+    }
+
     /// Everything that came through `${…}`: what must not be seen in logs, reports and errors.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets

@@ -87,6 +87,10 @@ pub struct HostSettings {
     pub trusted_keys: Vec<String>,
     /// The lock that is in force, if one is: only what it says runs.
     pub lock: Option<PathBuf>,
+    /// Files and directories that no plugin is let write to, nor to what lies in them or holds them, beside `cache_dir`
+    /// and `lock`: the directory of the plugins, the file that says what they are granted. A section that grants it is
+    /// refused.
+    pub guarded: Vec<PathBuf>,
 }
 
 impl Default for HostSettings {
@@ -101,6 +105,7 @@ impl Default for HostSettings {
             baseline: true,
             trusted_keys: Vec::new(),
             lock: None,
+            guarded: Vec::new(),
         }
     }
 }
@@ -114,6 +119,8 @@ struct Inner {
     programs: Arc<Programs>,
     gate: Gate,
     max_file_bytes: u64,
+    /// What no plugin may write to.
+    guarded: Arc<[PathBuf]>,
 }
 
 /// Looks at the plugin in `file` without compiling it: is it a component, of a contract that this host knows?
@@ -132,6 +139,8 @@ impl PluginHost {
     ///
     /// The machine cannot run WebAssembly, or a trusted key cannot be read.
     pub fn new(settings: HostSettings) -> Result<Self, LoadError> {
+        let guarded =
+            settings.guarded.iter().chain(&settings.cache_dir).chain(&settings.lock).cloned().collect();
         let gate = Gate::new(&settings.trusted_keys, settings.lock).map_err(LoadError::Keys)?;
         let failed = |cause: String| LoadError::Engine(cause);
         let machine = |tier| Machine::new(tier).map_err(|cause| failed(format!("{cause:#}")));
@@ -151,10 +160,12 @@ impl PluginHost {
             program: settings.compiler,
             memory: ByteSize(settings.compile_memory),
             timeout: settings.compile_timeout,
+            own: compile::turns(),
         };
         Ok(Self(Arc::new(Inner {
             programs: Arc::new(Programs::new(baseline, optimised, cache, compiler)),
             gate,
+            guarded,
             max_file_bytes: settings.max_file_bytes,
         })))
     }
@@ -191,7 +202,7 @@ impl PluginHost {
         let (version, digest, bytes) = (checked.version, checked.digest.clone(), checked.bytes.len());
         let program = self.0.programs.obtain(checked).await?;
         let origin = Origin { file: file.clone(), digest, version, bytes, program: program.clone() };
-        let setup = match setup(config, context, origin) {
+        let setup = match setup(config, context, origin, self.0.guarded.clone()) {
             Ok(setup) => Arc::new(setup),
             Err(cause) => {
                 self.0.programs.keep(program);
@@ -218,13 +229,18 @@ impl PluginHost {
     }
 }
 
-fn setup(config: WasmConfig, context: Context, origin: Origin) -> Result<Setup, String> {
+fn setup(
+    config: WasmConfig,
+    context: Context,
+    origin: Origin,
+    guarded: Arc<[PathBuf]>,
+) -> Result<Setup, String> {
     let secrets = grants::secrets(&config.grant, &context.secrets)?;
     let lines = Arc::new(Lines::new(context.label.clone(), secrets.clone(), config.limits.log_rate));
     let memory = Arc::new(MemoryGauge::default());
     // What the gauge shows is of all instances together.
     let most = config.limits.memory.bytes().saturating_mul(config.limits.instances as u64);
-    let granted = Granted::new(config.grant, &config.limits, context.base_dir, &lines, &secrets)?;
+    let granted = Granted::new(config.grant, &config.limits, context.base_dir, guarded, &lines, &secrets)?;
     let network = granted.counts().clone();
     Ok(Setup {
         label: context.label,

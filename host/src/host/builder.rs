@@ -167,7 +167,7 @@ impl HostBuilder {
             catalog,
             plugin_dir: PluginDir::new(config.plugins_dir()),
             #[cfg(feature = "wasm")]
-            plugin_host: plugin_host(&config, self.compiler, bare)?,
+            plugin_host: plugin_host(&config, self.file.clone(), self.compiler, bare)?,
             host_metrics,
             found: Mutex::default(),
         };
@@ -324,6 +324,7 @@ fn bare_config() -> Config {
 #[cfg(feature = "wasm")]
 fn plugin_host(
     config: &Config,
+    file: Option<PathBuf>,
     compiler: Option<PathBuf>,
     bare: bool,
 ) -> Result<crate::wasm::PluginHost, crate::wasm::LoadError> {
@@ -344,6 +345,15 @@ fn plugin_host(
     };
     settings.trusted_keys = plugins.trusted_keys.iter().map(key).collect();
     settings.lock = plugins.locked.then(|| config.lock_path());
+    if !bare {
+        settings.guarded = config.guarded_paths();
+        settings.guarded.extend(file);
+        // A key that is a file says who is trusted.
+        let is_file = |key: &&String| !crate::wasm::is_public_key(key);
+        settings.guarded.extend(settings.trusted_keys.iter().filter(is_file).map(PathBuf::from));
+        // And what is this program is what runs next time.
+        settings.guarded.extend(std::env::current_exe());
+    }
     crate::wasm::PluginHost::new(settings)
 }
 

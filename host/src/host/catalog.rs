@@ -90,7 +90,7 @@ impl Catalog {
                     continue;
                 }
                 EMBEDDED => self.read_embedded(section, problems),
-                WASM => read_plugin(section, problems),
+                WASM => read_plugin(section, config, problems),
                 kind => match self.types.get(kind) {
                     Some(native) => (native.read)(section, problems).map(Source::Factory),
                     None => {
@@ -192,9 +192,10 @@ fn read_native<P: PublisherType>(section: &PublisherSection, problems: &mut Prob
 }
 
 #[cfg(feature = "wasm")]
-fn read_plugin(section: &PublisherSection, problems: &mut Problems) -> Option<Source> {
+fn read_plugin(section: &PublisherSection, whole: &Config, problems: &mut Problems) -> Option<Source> {
     let config = section.settings.read::<crate::wasm::WasmConfig>(problems)?;
     let mut found = config.validate();
+    found.extend(config.validate_dirs(&whole.base_dir, &whole.guarded_paths()));
     let name = config.plugin.clone().unwrap_or_default();
     if config.plugin.is_none() {
         found.push(("plugin".to_owned(), "missing: name the plugin, plugins/NAME.wasm".to_owned()));
@@ -210,7 +211,7 @@ fn read_plugin(section: &PublisherSection, problems: &mut Problems) -> Option<So
 }
 
 #[cfg(not(feature = "wasm"))]
-fn read_plugin(section: &PublisherSection, problems: &mut Problems) -> Option<Source> {
+fn read_plugin(section: &PublisherSection, _: &Config, problems: &mut Problems) -> Option<Source> {
     problems.push(section.problem_at("type", "this program was built without the feature `wasm`"));
     None
 }

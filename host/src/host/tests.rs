@@ -166,6 +166,11 @@ fn wrong_publishers_are_told_all_at_once() {
             "[publishers.a]\ntype = \"wasm\"\n",
             "publishers.a.plugin: missing: name the plugin, plugins/NAME.wasm",
         ),
+        #[cfg(feature = "wasm")]
+        (
+            "[publishers.a]\ntype = \"wasm\"\nplugin = \"a\"\ngrant.dirs = [{ host = \".\", guest = \"/out\", write = true }]\n",
+            "publishers.a.grant.dirs.0.host: no plugin may write to ",
+        ),
         (
             "[publishers.a]\ntype = \"embedded\"\n",
             "publishers.a.type: no publisher of this label comes with the program",

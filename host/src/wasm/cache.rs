@@ -5,6 +5,7 @@
 //! directory of which that cannot be said is not used. An entry that fails any check is removed, never run. All
 //! entries together stay below a bound: what was used longest ago goes first.
 
+use super::compile::MAX_CODE;
 use super::component::hex;
 use super::engine::Machine;
 use crate::config::units::ByteSize;
@@ -18,7 +19,7 @@ use wasmtime::component::Component;
 const DIGEST: usize = 32;
 const EXTENSION: &str = "cwasm";
 /// An entry larger than this was not written by [`Cache::put`].
-const MAX_ENTRY: u64 = 1 << 30;
+const MAX_ENTRY: u64 = MAX_CODE + DIGEST as u64;
 /// Entries that are older were left behind by plugins or versions of this host that are gone.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60 * 24 * 30);
 /// What is being written by another host is left alone for so long.

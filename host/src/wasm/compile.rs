@@ -18,11 +18,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 
 /// The hidden subcommand of the binary that compiles.
 const COMMAND: &str = "compile-plugin";
-/// Code that is larger was not made of a file that is allowed.
-pub(super) const MAX_CODE: u64 = 1 << 30;
+/// Code that is larger is not taken, whatever it was made of.
+pub(super) const MAX_CODE: u64 = 256 << 20;
+/// Nor is code so many times as large as its file: honest files become three or four times as large.
+const MOST_CODE_PER_BYTE: u64 = 16;
+/// But so much is taken of the smallest file.
+const LEAST_MAX_CODE: u64 = 16 << 20;
 /// How much of what a child says on its standard error is kept.
 const MAX_WORDS: u64 = 8 << 10;
 /// Threads of a child whose code somebody waits for; more of them cost more memory than they save time.
@@ -34,6 +39,8 @@ pub(super) struct Compiler {
     pub(super) program: Option<PathBuf>,
     pub(super) memory: ByteSize,
     pub(super) timeout: Duration,
+    /// What this process compiles at a time: one that was given up goes on to its end, and counts until then.
+    pub(super) own: Arc<Semaphore>,
 }
 
 /// Why there is no code.
@@ -65,15 +72,37 @@ impl Compiler {
     ) -> Result<Vec<u8>, Refusal> {
         match &self.program {
             Some(program) => self.in_child(program, machine.tier, &bytes, eagerly).await,
-            None => {
-                let machine = machine.clone();
-                let compile = move || machine.engine.precompile_component(&bytes);
-                match tokio::task::spawn_blocking(compile).await {
-                    Ok(code) => code.map_err(|cause| Refusal::Unfit(bindings::cut(format!("{cause:#}")))),
-                    // The compiler's panic is the file's fault, not the host's end.
-                    Err(cause) => Err(Refusal::Unfit(format!("it broke the compiler: {cause}"))),
-                }
-            }
+            None => self.in_here(machine.clone(), bytes, eagerly).await,
+        }
+    }
+
+    /// A thread cannot be ended: who waits goes on after its time, and the thread comes to its end by itself.
+    async fn in_here(
+        &self,
+        machine: Arc<Machine>,
+        bytes: Arc<Vec<u8>>,
+        eagerly: bool,
+    ) -> Result<Vec<u8>, Refusal> {
+        let patience = self.patience(eagerly);
+        let turn = tokio::time::timeout(patience, self.own.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(Refusal::Absent(
+                "the compiler is busy with files of which each takes longer than plugins.compile_timeout"
+                    .to_owned(),
+            ));
+        };
+        let most = most_code(bytes.len());
+        let compile = move || {
+            let code = machine.engine.precompile_component(&bytes);
+            drop(turn);
+            code
+        };
+        match tokio::time::timeout(patience, tokio::task::spawn_blocking(compile)).await {
+            Ok(Ok(Ok(code))) if code.len() as u64 > most => Err(too_large(most)),
+            Ok(Ok(code)) => code.map_err(|cause| Refusal::Unfit(bindings::cut(format!("{cause:#}")))),
+            // The compiler's panic is the file's fault, not the host's end.
+            Ok(Err(cause)) => Err(Refusal::Unfit(format!("it broke the compiler: {cause}"))),
+            Err(_) => Err(self.too_long(eagerly)),
         }
     }
 
@@ -97,6 +126,7 @@ impl Compiler {
             return Err(Refusal::Absent("the compiler has no pipes".to_owned()));
         };
         let (mut code, mut words) = (Vec::new(), Vec::new());
+        let most = most_code(bytes.len());
         let talk = async {
             let feed = async {
                 // A child that ends before it has read everything says itself why.
@@ -105,7 +135,7 @@ impl Compiler {
             };
             let (_, read, _) = tokio::join!(
                 feed,
-                read_bounded(&mut stdout, MAX_CODE, &mut code),
+                read_bounded(&mut stdout, most.saturating_add(1), &mut code),
                 read_bounded(&mut stderr, MAX_WORDS, &mut words)
             );
             read?;
@@ -114,6 +144,7 @@ impl Compiler {
         // Dropped, a child that still runs is killed.
         let ended = tokio::time::timeout(self.patience(eagerly), talk).await;
         match ended {
+            Ok(Ok(status)) if status.success() && code.len() as u64 > most => Err(too_large(most)),
             Ok(Ok(status)) if status.success() => Ok(code),
             Ok(Ok(status)) => Err(self.explain(status, &String::from_utf8_lossy(&words), eagerly)),
             Ok(Err(cause)) => Err(failed("the compiler cannot be read from", cause)),
@@ -187,6 +218,24 @@ impl Compiler {
     }
 }
 
+/// How much is compiled at a time for somebody who waits.
+pub(super) fn turns() -> Arc<Semaphore> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Arc::new(Semaphore::new(cores.clamp(2, 8)))
+}
+
+/// How large the code of a file of so many bytes may be.
+fn most_code(bytes: usize) -> u64 {
+    (bytes as u64).saturating_mul(MOST_CODE_PER_BYTE).clamp(LEAST_MAX_CODE, MAX_CODE)
+}
+
+fn too_large(most: u64) -> Refusal {
+    Refusal::Unfit(format!(
+        "its code is larger than {}, more than that of any honest file of its size",
+        ByteSize(most)
+    ))
+}
+
 const SIGKILL: i32 = 9;
 const SIGXCPU: i32 = 24;
 
@@ -209,4 +258,61 @@ async fn read_bounded(
     (&mut *from).take(most).read_to_end(into).await?;
     tokio::io::copy(from, &mut tokio::io::sink()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ByteSize, Compiler, LEAST_MAX_CODE, MAX_CODE, Machine, Refusal, Semaphore, Tier, most_code};
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn compiler(program: Option<PathBuf>, timeout: Duration, turns: usize) -> Compiler {
+        let own = Arc::new(Semaphore::new(turns));
+        Compiler { program, memory: ByteSize::mib(512), timeout, own }
+    }
+
+    fn machine() -> Arc<Machine> {
+        Arc::new(Machine::new(Tier::Optimised).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_in_this_process_is_not_waited_for() {
+        let function = "(func (result i32) i32.const 1 i32.const 2 i32.add)";
+        let text = format!("(component (core module {}))", function.repeat(20_000));
+        let bytes = Arc::new(wat::parse_str(text).unwrap());
+        let slow = compiler(None, Duration::from_millis(1), 1);
+        let refused = slow.compile(&machine(), bytes.clone(), true).await.unwrap_err();
+        assert!(
+            matches!(&refused, Refusal::Excessive(text) if text.contains("longer than the 1ms")),
+            "{refused:?}"
+        );
+        // Those that were given up do not become more and more.
+        let busy = compiler(None, Duration::from_millis(1), 0);
+        let refused = busy.compile(&machine(), bytes, true).await.unwrap_err();
+        assert!(matches!(refused, Refusal::Absent(_)), "{refused:?}");
+    }
+
+    #[test]
+    fn code_is_bounded_by_what_it_is_made_of() {
+        assert_eq!(most_code(10), LEAST_MAX_CODE);
+        assert_eq!(most_code(2 << 20), 32 << 20);
+        assert_eq!(most_code(64 << 20), MAX_CODE);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn code_without_end_is_refused_and_not_held() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("compiler");
+        std::fs::write(&script, "#!/bin/sh\nexec head -c 100000000 /dev/zero\n").unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let compiler = compiler(Some(script), Duration::from_secs(60), 1);
+        let refused = compiler.compile(&machine(), Arc::new(vec![0; 100]), true).await.unwrap_err();
+        assert!(
+            matches!(&refused, Refusal::Unfit(text) if text.contains("larger than 16MiB")),
+            "{refused:?}"
+        );
+    }
 }

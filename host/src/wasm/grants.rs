@@ -1,6 +1,7 @@
 //! What of the host a guest is given: by default clocks and randomness, and nothing else.
 //!
-//! Invariant: of files, the environment and the network exactly what the operator's section names; no arguments.
+//! Invariant: of files, the environment and the network exactly what the operator's section names; no arguments. And
+//! never, whatever it names, the writing of what decides which code runs (`guarded`).
 //!
 //! `rules` and `addresses` say what may be reached by HTTP, `lookups` asks for names, `http` is the gate that holds
 //! requests against them, `body` what flows through it, `client` what sends; `streams` charges what a guest writes, to
@@ -13,6 +14,7 @@ mod body;
 mod client;
 mod counts;
 mod echo;
+mod guarded;
 mod http;
 mod inject;
 mod listings;
@@ -89,6 +91,12 @@ pub(super) fn problems(grant: &Grant) -> Vec<(String, String)> {
     problems
 }
 
+/// What is wrong with the directories of a grant that starts at `base_dir`, as (key, message): none of `guarded` may be
+/// written to.
+pub(super) fn guarded_problems(grant: &Grant, base_dir: &Path, guarded: &[PathBuf]) -> Vec<(String, String)> {
+    guarded::problems(grant, base_dir, guarded)
+}
+
 /// `known`, and what the grant's credentials hold that nobody may see.
 ///
 /// # Errors
@@ -124,6 +132,8 @@ pub(super) fn survive_full_files() {
 pub(super) struct Granted {
     grant: Grant,
     base_dir: PathBuf,
+    /// What may not be written to.
+    guarded: Arc<[PathBuf]>,
     http: Arc<Http>,
     sockets: Arc<Sockets>,
 }
@@ -138,6 +148,7 @@ impl Granted {
         grant: Grant,
         limits: &Limits,
         base_dir: PathBuf,
+        guarded: Arc<[PathBuf]>,
         lines: &Arc<Lines>,
         secrets: &Secrets,
     ) -> Result<Self, String> {
@@ -162,7 +173,7 @@ impl Granted {
             counts: counts.clone(),
         };
         let sockets = Sockets { peers, lines: lines.clone(), counts };
-        Ok(Self { grant, base_dir, http: Arc::new(http), sockets: Arc::new(sockets) })
+        Ok(Self { grant, base_dir, guarded, http: Arc::new(http), sockets: Arc::new(sockets) })
     }
 
     pub(super) fn counts(&self) -> &Arc<Counts> {
@@ -181,7 +192,7 @@ impl Granted {
     ///
     /// # Errors
     ///
-    /// A directory is not there, or a variable is not set; the text names it.
+    /// A directory is not there or must not be written to, or a variable is not set; the text names it.
     pub(super) fn surroundings(&self, stdout: &Stdio, stderr: &Stdio) -> Result<WasiCtx, String> {
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(stdout.clone()).stderr(stderr.clone());
@@ -190,7 +201,12 @@ impl Granted {
         for dir in &self.grant.dirs {
             let host = self.base_dir.join(&dir.host);
             let permissions = if dir.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-            wasi.preopened_dir(&host, &dir.guest, permissions).map_err(|cause| {
+            // What was looked at is what is opened: links may lead elsewhere than they did when the section was read.
+            let real = guarded::resolved(&host);
+            if dir.write {
+                guarded::check(&real, &self.guarded)?;
+            }
+            wasi.preopened_dir(&real, &dir.guest, permissions).map_err(|cause| {
                 format!(
                     "the granted directory {} cannot be opened: {cause}; create it or correct grant.dirs",
                     host.display()

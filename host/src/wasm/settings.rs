@@ -7,7 +7,7 @@ use crate::config::units::{self, ByteSize};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The least a plugin can do anything in: below it not even an empty Rust guest starts.
@@ -259,6 +259,12 @@ impl WasmConfig {
         }
         problems.extend(super::grants::problems(&self.grant));
         problems
+    }
+
+    /// Checks that no directory is granted for writing that holds, is or lies in one of `guarded`. As [`Self::validate`];
+    /// a directory that is relative starts at `base_dir`.
+    pub fn validate_dirs(&self, base_dir: &Path, guarded: &[PathBuf]) -> Vec<(String, String)> {
+        super::grants::guarded_problems(&self.grant, base_dir, guarded)
     }
 }
 

@@ -63,6 +63,8 @@ impl Sandbox {
             sandbox.secrets = section.settings.secrets().clone();
             sandbox.base_dir = config.base_dir.clone();
             // Only where the configuration names one: a command that looks makes no directories.
+            sandbox.host.guarded = config.guarded_paths();
+            sandbox.host.guarded.push(path.clone());
             sandbox.host.cache_dir = config.plugins.cache_dir.is_some().then(|| config.cache_dir());
         }
         Ok(sandbox)

@@ -126,6 +126,34 @@ async fn a_plugin_that_does_not_start_is_not_compiled_for_each_try() {
 }
 
 #[tokio::test]
+async fn nobody_is_let_write_where_compiled_code_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host(dir.path());
+    std::fs::create_dir(dir.path().join("out")).unwrap();
+    // A link that came after the section was read leads there as well.
+    std::os::unix::fs::symlink(dir.path().join("cache"), dir.path().join("link")).unwrap();
+    for (granted, write, how) in [
+        (".", true, Some("it holds ")),
+        ("cache", true, Some("it decides ")),
+        ("link", true, Some("it decides ")),
+        ("out", true, None),
+        (".", false, None),
+    ] {
+        let section = format!("grant.dirs = [{{ host = '{granted}', guest = '/out', write = {write} }}]");
+        let config: WasmConfig = toml::from_str(&section).unwrap();
+        let load =
+            host.factory(config, guests::plugin("rollup"))(Context::detached("tiers", dir.path())).await;
+        let refused = load.err().map(|error| error.to_string());
+        match how {
+            Some(how) => {
+                assert!(refused.as_ref().is_some_and(|text| text.contains(how)), "{granted}: {refused:?}")
+            }
+            None => assert_eq!(refused, None, "{granted}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_compiled_is_remembered_and_told_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("invalid.wasm");
