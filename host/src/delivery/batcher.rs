@@ -10,11 +10,18 @@ pub(super) struct Batcher {
     sealed: watch::Receiver<u64>,
     /// When records were first seen that have not been read.
     first_seen: Option<Instant>,
+    /// What can be read now has waited for something else than company.
+    overdue: bool,
 }
 
 impl Batcher {
     pub(super) fn new(cursor: &Cursor) -> Self {
-        Self { sealed: cursor.sealed(), first_seen: None }
+        Self { sealed: cursor.sealed(), first_seen: None, overdue: false }
+    }
+
+    /// There is somebody to publish at last: what is there by now waits no longer.
+    pub(super) fn hurry(&mut self, cursor: &Cursor) {
+        self.overdue = cursor.readable(1, 1).0 > 0;
     }
 
     /// Returns when a read is worth it.
@@ -31,7 +38,7 @@ impl Batcher {
                 }
                 continue;
             }
-            if records >= enough.0 || bytes >= enough.1 {
+            if records >= enough.0 || bytes >= enough.1 || self.overdue {
                 break;
             }
             let ripe = *self.first_seen.get_or_insert_with(Instant::now) + config.max_age;
@@ -40,6 +47,6 @@ impl Batcher {
                 _ = self.sealed.changed() => {}
             }
         }
-        self.first_seen = None;
+        (self.first_seen, self.overdue) = (None, false);
     }
 }

@@ -95,6 +95,7 @@ impl Worker {
         self.standing = ask(|| publisher.standing()).unwrap_or_default();
         discard(self.publisher.replace(publisher));
         self.suspended = false;
+        self.batcher.hurry(&self.cursor);
         self.wants_company = false;
         self.flush_at = Instant::now() + self.plan.config.flush_interval;
         self.shared.update(|live| (live.detail, live.stall) = (detail, stall));

@@ -26,7 +26,7 @@ use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiB
 /// up to 408 KiB.
 const BUFFERS: usize = 420 << 10;
 /// The most that one write of a guest to a body hands over: most batches in one or two.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 1 << 20;
 /// The headers of a request or an answer, as a guest may hold them; less where there is little memory.
 const MAX_HEADERS: usize = 16 << 10;
 const LEAST_HEADERS: usize = 2 << 10;
