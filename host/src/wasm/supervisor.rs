@@ -5,9 +5,9 @@
 //! and else only as one of these:
 //!
 //! - **Poison**, a dead letter with the text of the trap: a fresh instance died of it that was handed nothing else, and
-//!   another row of its kind was published after that, in the same call of the publisher or in a later one.
-//! - **Undecided**, handed back: it died so, and nothing has been published since. `delivery` reads on, so that there is
-//!   something beside it. What stays alone is tried again now and then; two or more beside which nothing was ever published
+//!   another row of its kind was published beside it, in the same call of the publisher or in a later one.
+//! - **Undecided**, handed back: it died so, and nothing beside it has been published. `delivery` reads on, so that there
+//!   is something beside it. One that stays alone is tried again now and then; two or more of which none is published
 //!   are the plugin's fault.
 //! - **Not tried yet**, handed back: time ran out, or something else came between.
 //!
@@ -32,10 +32,10 @@ use attempts::Attempts;
 use doubts::{Doubts, LONELY, Suspect};
 use health::{At, Health};
 use lane::{Death, Kind, Lane};
-use sift::{MOST_IN_VAIN, Parts, Sifted, Stop, repeated};
-use std::collections::{BTreeSet, HashMap};
+use sift::{Parts, Sifted, Stop};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -74,17 +74,15 @@ impl Plugin {
 
     async fn publish<R: Published>(&mut self, rows: &Rows<R>) -> PublishResult {
         self.stuck = false;
-        self.lanes.iter_mut().for_each(Lane::begin);
         if let Err(error) = self.may_be_asked() {
-            self.doubts::<R>().unfinished = false;
+            self.doubts::<R>().proven = false;
             return Err(error);
         }
         let plan = self.doubts::<R>().plan(rows).map_err(|(reason, wait)| PublishError::Retry {
             reason: format!("plugin {}: {reason}", self.setup.label),
             after: Some(wait),
         })?;
-        let tried = !plan.parts.is_empty();
-        let in_vain = self.doubts::<R>().in_vain;
+        let proven = self.doubts::<R>().proven;
         let careful = self.at_flush() && (self.careful || plan.parts.len() > 1 || !plan.suspects.is_empty());
         let mut attempts = Attempts {
             rows: rows.clone(),
@@ -95,16 +93,17 @@ impl Plugin {
             careful,
             at_flush: self.at_flush(),
             stuck: false,
-            proof: Arc::new(AtomicU64::new(0)),
-            in_vain,
+            proof: Arc::new(AtomicBool::new(proven)),
         };
         let mut sifted = self.sift(&attempts, plan.parts).await;
-        attempts.first = !tried;
-        attempts.stuck = self.stuck;
-        attempts.in_vain = sifted.in_vain;
-        let proof = attempts.proof.clone();
-        let kept = self.once_more(&mut sifted, attempts, plan.suspects).await;
-        sifted.convict(proof.load(Ordering::Relaxed));
+        sifted.published |= proven;
+        let mut kept = plan.suspects;
+        // Not while what was published could not be flushed: it would be lost with the instance that a suspect kills.
+        if sifted.published && sifted.stop.is_none() && !self.stuck && !kept.is_empty() {
+            let parts = std::mem::take(&mut kept).into_iter().map(|(row, _)| vec![row]).collect();
+            attempts.stuck = self.stuck;
+            sifted.join(self.sift_here(attempts, parts).await);
+        }
         if sifted.died.is_none() && sifted.stop.is_none() {
             self.careful = false;
         }
@@ -118,37 +117,6 @@ impl Plugin {
         let outcome = self.conclude(rows, sifted, kept, plan.lonely);
         self.show();
         outcome
-    }
-
-    /// Tries suspects again after which something was published: what dies now as well is poison. Returns those that were
-    /// not tried.
-    async fn once_more<R: Published>(
-        &mut self,
-        sifted: &mut Sifted,
-        attempts: Attempts<R>,
-        suspects: Vec<(u32, Suspect)>,
-    ) -> Vec<(u32, Suspect)> {
-        let (due, mut kept): (Vec<_>, Vec<_>) = suspects
-            .into_iter()
-            .partition(|(_, suspect)| sifted.published || (suspect.since && attempts.first));
-        if due.is_empty() || sifted.stop.is_some() {
-            kept.extend(due);
-            return kept;
-        }
-        if !attempts.first && !attempts.has_time() {
-            sifted.stop = Some(Stop::OutOfTime);
-            kept.extend(due);
-            return kept;
-        }
-        let parts = due.iter().map(|(row, _)| vec![*row]).collect();
-        let mut again = self.sift_here(attempts, parts).await;
-        again.convict(u64::MAX);
-        let untried: BTreeSet<u32> = std::mem::take(&mut again.rest).into_iter().flatten().collect();
-        kept.extend(due.into_iter().filter(|(row, _)| untried.contains(row)));
-        let in_vain = again.in_vain;
-        sifted.join(again);
-        sifted.in_vain = in_vain;
-        kept
     }
 
     /// # Errors
@@ -233,34 +201,24 @@ impl Plugin {
         kept: Vec<(u32, Suspect)>,
         lonely: bool,
     ) -> PublishResult {
-        let Sifted { mut left_out, suspects, poison, rest, mut died, published, answered, in_vain, stop } =
-            sifted;
+        let Sifted { mut left_out, suspects, rest, died, published, answered, stop } = sifted;
+        let mut found: HashMap<u32, Suspect> = kept.into_iter().collect();
         if published {
             self.health.published();
+            self.setup.status.poisoned.fetch_add(suspects.len() as u64, Ordering::Relaxed);
+            left_out.extend(suspects.into_iter().map(|(row, text)| {
+                let reason = format!("plugin {}: dies of this record: {text}", self.setup.label);
+                Unpublished { row, fate: Fate::Reject { reason } }
+            }));
+        } else {
+            let now = Instant::now();
+            found.extend(suspects.into_iter().map(|(row, text)| (row, Suspect { text, tried: now })));
         }
-        let progress = published || answered || !poison.is_empty();
-        self.setup.status.poisoned.fetch_add(poison.len() as u64, Ordering::Relaxed);
-        left_out.extend(poison.into_iter().map(|(row, text)| {
-            let reason = format!("plugin {}: dies of this record: {text}", self.setup.label);
-            Unpublished { row, fate: Fate::Reject { reason } }
-        }));
-        let mut found: HashMap<u32, Suspect> = kept.into_iter().collect();
-        found.values_mut().for_each(|suspect| suspect.since |= published);
-        if died.is_none() {
-            died = found.values().next().map(|suspect| (suspect.text.clone(), None));
-        }
-        let tried = Instant::now();
-        let suspect = |text| Suspect { text, tried, since: false };
-        found.extend(suspects.into_iter().map(|suspected| (suspected.row, suspect(suspected.text))));
         let mut again: Vec<u32> = rest.iter().flatten().copied().collect();
         again.extend(found.keys());
         // What was seen in this call counts for the one that goes on with it, at once, and for no later one.
-        let known = self.doubts::<R>();
-        let unfinished =
-            stop == Some(Stop::OutOfTime) && in_vain < MOST_IN_VAIN && (progress || known.unfinished);
-        let in_vain = if unfinished { in_vain } else { 0 };
-        let beside = published || (lonely && known.beside);
-        let mut doubts = Doubts { unfinished, in_vain, beside, ..Doubts::default() };
+        let goes_on = matches!(stop, Some(Stop::OutOfTime | Stop::InVain));
+        let mut doubts = Doubts { proven: published && goes_on, ..Doubts::default() };
         let parted = died.is_some() || !found.is_empty() || rest.len() > self.lanes.len();
         if parted && !again.is_empty() {
             let ids: Vec<Uuid> = rows.iter().map(Record::id).collect();
@@ -281,7 +239,7 @@ impl Plugin {
                 _ => Ok(left_out),
             };
         }
-        let error = self.why_again(died, progress, unfinished || published, stop, lonely);
+        let error = self.why_again(died, published || answered, published, stop, lonely);
         if again.len() == rows.len() {
             return Err(error);
         }
@@ -289,7 +247,7 @@ impl Plugin {
             PublishError::Retry { reason, after } => (reason, after),
             PublishError::Reject { reason } | PublishError::Hold { reason } => (reason, None),
         };
-        let fate = Fate::Retry { reason: repeated(&reason, again.len()), after };
+        let fate = Fate::Retry { reason, after };
         left_out.extend(again.into_iter().map(|row| Unpublished { row, fate: fate.clone() }));
         Ok(left_out)
     }
@@ -299,7 +257,7 @@ impl Plugin {
         &mut self,
         died: Option<(String, Option<Duration>)>,
         answered: bool,
-        goes_on: bool,
+        published: bool,
         stop: Option<Stop>,
         lonely: bool,
     ) -> PublishError {
@@ -314,7 +272,7 @@ impl Plugin {
                 let wait = self.strike(At::Publish, None, &cause);
                 self.in_quarantine().unwrap_or_else(|| retry(&cause, Some(wait)))
             }
-            Some(Stop::OutOfTime | Stop::InVain) if goes_on => {
+            Some(Stop::OutOfTime | Stop::InVain) if published => {
                 retry(&format!("{died}; it is being found out of which records"), None)
             }
             _ if lonely => retry(&died, Some(LONELY)),
@@ -379,7 +337,6 @@ impl Publisher for Plugin {
 
     async fn flush(&mut self) -> Result<(), PublishError> {
         self.stuck = false;
-        self.lanes.iter_mut().for_each(Lane::begin);
         let mut outcome = Ok(());
         for at in 0..self.lanes.len() {
             let Some(lane) = self.lanes.get_mut(at) else { continue };
@@ -418,7 +375,7 @@ impl Publisher for Plugin {
         if !standing.quarantined {
             standing.undecided = self.events.suspects.len() + self.operations.suspects.len();
         }
-        standing.unfinished = self.events.unfinished || self.operations.unfinished;
+        standing.unfinished = self.events.proven || self.operations.proven;
         standing
     }
 

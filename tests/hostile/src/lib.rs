@@ -27,7 +27,6 @@
 //! | `secret-in-…` | says a setting that the configuration keeps secret | `secret` |
 //! | `start-error`, `flush-error` | refuses to start; never flushes | `reason` |
 //! | `nap` | waits `n` times, computing next to nothing between | `n` (3), `ms` (1,000) |
-//! | `trap-poison-…` | as `trap-poison`; and `stuck`: never flushes, `sleep`: waits, `reject-flush`: rejects a later flush | `ms` |
 //! | `flush-poison` | dies in `flush` after a batch that held an event named `poison` | |
 //! | `sleep`, `sleep-start`, `sleep-flush` | waits on the host's clock, computing nothing | `ms` (1,000) |
 //! | `open-file` | opens and reads `path` | `path` (`/etc/passwd`) |
@@ -112,8 +111,7 @@ impl Hostile {
             "reject-all" => return Err(PublishError::reject("it rejects everything")),
             "hold" => return Err(PublishError::hold("it wants to be mended")),
             "reject-poison" if batch.holds_poison() => return Err(PublishError::reject("poison")),
-            other if other.starts_with("trap-poison") && batch.holds_poison() => die::trap(),
-            "trap-poison-sleep" => sleep().map_err(PublishError::hold)?,
+            "trap-poison" if batch.holds_poison() => die::trap(),
             "spin-poison" if batch.holds_poison() => die::spin(),
             "spin" => die::spin(),
             "spin-encode" => die::spin_encode(batch),
@@ -195,8 +193,6 @@ impl Publisher for Hostile {
 
     fn flush(&mut self) -> Result<(), PublishError> {
         match self.behaviour.as_str() {
-            "trap-poison-stuck" => return Err(PublishError::retry("it cannot flush")),
-            "trap-poison-reject-flush" if self.calls > 1 => return Err(PublishError::reject("too old")),
             "flush-error" => return Err(PublishError::retry(text("reason", "it never flushes"))),
             "spin-flush" => die::spin(),
             "trap-flush" => die::trap(),

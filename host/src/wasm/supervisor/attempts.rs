@@ -1,18 +1,17 @@
 //! The attempts that a lane makes within one call of the publisher.
 //!
-//! Invariant: none outlasts whoever called, and only the first may find that the host is slow, for later ones have what is
-//! left of the time; where rows are delivered by a flush, what is published in parts is flushed part by part, so that what the next
+//! Invariant: the first has all the time that a call of the plugin may take, later ones what is left before whoever called
+//! gives up; where rows are delivered by a flush, what is published in parts is flushed part by part, so that what the next
 //! part does to the instance costs no other.
 
 use super::super::bindings::Published;
 use super::lane::{Death, Kind, Lane, Then};
 use super::number;
-use super::sift::{Parts, Sifted, Stop, Tried, Tries, repeated, sift};
+use super::sift::{Parts, Sifted, Stop, Tried, Tries, sift};
 use crate::publisher::{Fate, PublishError, Unpublished};
 use crate::record::Rows;
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,9 +19,8 @@ use tokio::time::Instant;
 #[derive(Clone)]
 pub(super) struct Attempts<R: Published> {
     pub(super) rows: Rows<R>,
-    /// No attempt may take longer.
+    /// No attempt may take longer, but for the first.
     pub(super) until: Instant,
-    /// The next attempt is the first one of the call.
     pub(super) first: bool,
     /// What an attempt may take.
     pub(super) call: Duration,
@@ -31,22 +29,15 @@ pub(super) struct Attempts<R: Published> {
     pub(super) at_flush: bool,
     /// That could not be done.
     pub(super) stuck: bool,
-    /// How often something was published.
-    pub(super) proof: Arc<AtomicU64>,
-    /// How often instances have died since then.
-    pub(super) in_vain: u32,
+    /// Something was published.
+    pub(super) proof: Arc<AtomicBool>,
 }
 
 impl<R: Published> Attempts<R> {
     /// Goes through rows with `lane`.
     pub(super) async fn sift(&mut self, lane: &mut Lane, parts: Parts) -> Sifted {
-        let (proof, in_vain) = (self.proof.clone(), self.in_vain);
-        sift(parts, &proof, in_vain, &mut Attempting { attempts: self, lane }).await
-    }
-
-    /// Whether there is time for another attempt, and a use.
-    pub(super) fn has_time(&self) -> bool {
-        !self.stuck && Instant::now() + self.call / 4 <= self.until
+        let proof = self.proof.clone();
+        sift(parts, &proof, &mut Attempting { attempts: self, lane }).await
     }
 }
 
@@ -64,8 +55,7 @@ impl<R: Published> Tries for Attempting<'_, R> {
         let rows = part.as_ref().unwrap_or(&attempts.rows);
         let then = if attempts.careful { Then::Flush } else { Then::Nothing };
         let left = attempts.until.saturating_duration_since(Instant::now());
-        let first = std::mem::take(&mut attempts.first);
-        let limit = attempts.call.min(left);
+        let limit = if std::mem::take(&mut attempts.first) { attempts.call } else { attempts.call.min(left) };
         match self.lane.publish(rows, then, limit).await {
             Ok((answer, Ok(()))) => Tried::Answered(answer),
             Ok((answer, Err(PublishError::Reject { reason }))) => {
@@ -77,9 +67,7 @@ impl<R: Published> Tries for Attempting<'_, R> {
             }
             Err(Death { kind: Kind::Unborn, text, .. }) => Tried::Stopped(Stop::Unwell(text)),
             // It had less than its time.
-            Err(Death { kind: Kind::Late, .. }) if !first && limit < attempts.call => {
-                Tried::Stopped(Stop::OutOfTime)
-            }
+            Err(Death { kind: Kind::Late, .. }) if limit < attempts.call => Tried::Stopped(Stop::OutOfTime),
             Err(Death { kind: Kind::Late, text, .. }) => Tried::Stopped(Stop::Late(text)),
             Err(Death { kind: Kind::Died, text, fresh, lived }) => {
                 attempts.careful = attempts.at_flush;
@@ -89,15 +77,15 @@ impl<R: Published> Tries for Attempting<'_, R> {
     }
 
     fn has_time(&self) -> bool {
-        self.attempts.has_time()
+        !self.attempts.stuck && Instant::now() + self.attempts.call / 4 <= self.attempts.until
     }
 }
 
 /// What an answer comes to when all that it took was then given up.
 fn all_rejected(mut left_out: Vec<Unpublished>, rows: usize, reason: &str) -> Vec<Unpublished> {
-    let not_taken: BTreeSet<u32> = left_out.iter().map(|entry| entry.row).collect();
-    let reason = repeated(reason, rows);
-    let reject = |row| Unpublished { row, fate: Fate::Reject { reason: reason.clone() } };
-    left_out.extend((0..number(rows)).filter(|row| !not_taken.contains(row)).map(reject));
+    let taken: Vec<u32> =
+        (0..number(rows)).filter(|row| left_out.iter().all(|entry| entry.row != *row)).collect();
+    let reject = |row| Unpublished { row, fate: Fate::Reject { reason: reason.to_owned() } };
+    left_out.extend(taken.into_iter().map(reject));
     left_out
 }

@@ -20,21 +20,14 @@ pub(super) struct Doubts {
     pub(super) suspects: HashMap<Uuid, Suspect>,
     /// The others, in the parts in which they are to be tried; what is in none comes before them.
     pub(super) parts: Vec<Vec<Uuid>>,
-    /// The last call stopped so as not to run past its deadline, and others had been published beside them: it is not the
+    /// The last call stopped so as not to run past its deadline, and had published others beside them: it is not the
     /// plugin. The next one goes on with it.
-    pub(super) unfinished: bool,
-    /// How often instances have died since, where it is not.
-    pub(super) in_vain: u32,
-    /// Others had been published in the call in which these were found.
-    pub(super) beside: bool,
+    pub(super) proven: bool,
 }
 
-#[derive(Clone)]
 pub(super) struct Suspect {
     pub(super) text: String,
     pub(super) tried: Instant,
-    /// Something was published after it had killed an instance.
-    pub(super) since: bool,
 }
 
 /// What a call is to try.
@@ -42,7 +35,7 @@ pub(super) struct Plan {
     pub(super) parts: Parts,
     /// To be tried once something else has been published.
     pub(super) suspects: Vec<(u32, Suspect)>,
-    /// They are records that killed an instance before, with nothing beside them.
+    /// It is one record, alone, that killed an instance before.
     pub(super) lonely: bool,
 }
 
@@ -51,46 +44,48 @@ impl Doubts {
     ///
     /// # Errors
     ///
-    /// There is nothing but one suspect, or some that were found beside what is well, and they have been tried just now: why,
-    /// and for how long they are to be left alone.
-    pub(super) fn plan<R: Record>(&self, rows: &Rows<R>) -> Result<Plan, (String, Duration)> {
+    /// There is nothing but one suspect, and it has been tried just now: why, and for how long it is to be left alone.
+    pub(super) fn plan<R: Record>(&mut self, rows: &Rows<R>) -> Result<Plan, (String, Duration)> {
         let mut plan = Plan { parts: Parts::new(), suspects: Vec::new(), lonely: false };
         let all = || (0..number(rows.len())).collect::<Vec<u32>>();
         if self.suspects.is_empty() && self.parts.is_empty() {
             plan.parts.push_back(all());
             return Ok(plan);
         }
-        // It stays known until it is known better, for a call may be given up in the middle.
-        let parted = &self.parts;
+        // What is not there any more is forgotten.
+        let mut known = std::mem::take(&mut self.suspects);
+        let parted = std::mem::take(&mut self.parts);
         let part_of: HashMap<Uuid, usize> =
             parted.iter().enumerate().flat_map(|(at, part)| part.iter().map(move |id| (*id, at))).collect();
         let mut parts = vec![Vec::new(); parted.len()];
         let mut new = Vec::new();
         for (row, record) in (0..).zip(rows.iter()) {
-            if let Some(suspect) = self.suspects.get(&record.id()) {
-                plan.suspects.push((row, suspect.clone()));
+            if let Some(suspect) = known.remove(&record.id()) {
+                plan.suspects.push((row, suspect));
             } else {
                 let part = part_of.get(&record.id()).and_then(|at| parts.get_mut(*at));
                 part.unwrap_or(&mut new).push(row);
             }
         }
         plan.parts = std::iter::once(new).chain(parts).filter(|part| !part.is_empty()).collect();
-        if !plan.parts.is_empty() || plan.suspects.iter().any(|(_, suspect)| suspect.since) {
-            return Ok(plan);
-        }
-        // Where nothing was ever published beside two or more, it is the plugin, as far as is known. Once more from the start.
-        let lonely = self.beside || plan.suspects.len() == 1;
-        let last = plan.suspects.iter().map(|(_, suspect)| suspect).max_by_key(|suspect| suspect.tried);
-        if let Some(suspect) = last.filter(|_| lonely) {
-            let wait = LONELY.saturating_sub(suspect.tried.elapsed());
-            if !wait.is_zero() {
-                let reason = format!(
-                    "{}; it is not known whether that is the record's fault: waits for one beside it",
-                    suspect.text
-                );
-                return Err((reason, wait));
+        match plan.suspects.as_slice() {
+            _ if !plan.parts.is_empty() || self.proven => {}
+            [(_, suspect)] => {
+                let wait = LONELY.saturating_sub(suspect.tried.elapsed());
+                if !wait.is_zero() {
+                    let reason = format!(
+                        "{}; it is not known whether that is the record's fault: waits for one beside it",
+                        suspect.text
+                    );
+                    let suspects = plan.suspects.into_iter().zip(rows.iter());
+                    self.suspects.extend(suspects.map(|((_, suspect), record)| (record.id(), suspect)));
+                    return Err((reason, wait));
+                }
+                plan = Plan { parts: [all()].into(), suspects: Vec::new(), lonely: true };
             }
+            // It is the plugin, as far as is known. Once more from the start.
+            _ => plan = Plan { parts: [all()].into(), suspects: Vec::new(), lonely: false },
         }
-        Ok(Plan { parts: [all()].into(), suspects: Vec::new(), lonely })
+        Ok(plan)
     }
 }

@@ -19,10 +19,6 @@ pub(super) struct Lane {
     instance: Option<Instance>,
     /// The instance has answered rows that it has not flushed since.
     holds: bool,
-    /// Some of them within the call of the publisher that is under way.
-    holds_new: bool,
-    /// Such were lost: that is said in the next call, for the answer to this one still counts them as taken.
-    lost_new: bool,
     /// How often an instance was lost that held rows.
     lost: u64,
     /// How an instance died that was to be retired, and how old it was.
@@ -71,27 +67,12 @@ impl Lane {
 
     /// One whose instance is made when it is needed.
     pub(super) fn empty(setup: Arc<Setup>) -> Self {
-        Self {
-            setup,
-            instance: None,
-            holds: false,
-            holds_new: false,
-            lost_new: false,
-            lost: 0,
-            died_retiring: None,
-            lost_at: None,
-        }
+        Self { setup, instance: None, holds: false, lost: 0, died_retiring: None, lost_at: None }
     }
 
     /// Takes all of it, for a task of its own; an empty one is left.
     pub(super) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::empty(self.setup.clone()))
-    }
-
-    /// A call of the publisher begins: whoever made the last one has heard what it took.
-    pub(super) fn begin(&mut self) {
-        self.lost += u64::from(std::mem::take(&mut self.lost_new));
-        self.holds_new = false;
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -119,23 +100,19 @@ impl Lane {
         then: Then,
         limit: Duration,
     ) -> Result<(PublishResult, Result<(), PublishError>), Death> {
-        let held_before = self.holds;
         let mut call = Call::begin(self);
         let outcome = timeout(limit, call.publish(rows, then)).await;
         let (answer, flushed) = call.end(outcome)?;
         let answer = bindings::answer(answer, rows.len());
         let flushed = flushed.map_err(bindings::error);
         self.holds |= answer.is_ok();
-        self.holds_new |= answer.is_ok();
         if then == Then::Flush && matches!(flushed, Ok(()) | Err(PublishError::Reject { .. })) {
-            // The reject is for what was published now; what was held before went with it, and was not handed on.
-            self.lost += u64::from(held_before && flushed.is_err());
-            (self.holds, self.holds_new) = (false, false);
+            self.holds = false;
         }
         Ok((answer, flushed))
     }
 
-    /// Has the instance hand on what it holds back. Without an instance nothing is: what was held is lost, and said to be.
+    /// Has the instance hand on what it holds back. Without an instance nothing is.
     pub(super) async fn flush(&mut self) -> Result<Result<(), PublishError>, Death> {
         if self.instance.is_none() {
             return Ok(Ok(()));
@@ -145,7 +122,7 @@ impl Lane {
         let outcome = timeout(limit, call.flush()).await;
         let flushed = call.end(outcome)?.map_err(bindings::error);
         if matches!(flushed, Ok(()) | Err(PublishError::Reject { .. })) {
-            (self.holds, self.holds_new) = (false, false);
+            self.holds = false;
             if self.is_due() {
                 self.retire();
             }
@@ -159,15 +136,9 @@ impl Lane {
         self.setup.status.retired.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What the instance held back is lost.
-    fn lose_held(&mut self) {
-        self.lost += u64::from(std::mem::take(&mut self.holds));
-        self.lost_new |= std::mem::take(&mut self.holds_new);
-    }
-
     /// Notes that the instance is gone, and by whose doing.
     fn lose(&mut self, cause: &str, kind: Kind) {
-        self.lose_held();
+        self.lost += u64::from(std::mem::take(&mut self.holds));
         self.lost_at = Some(Instant::now());
         let status = &self.setup.status;
         match kind {
@@ -279,7 +250,7 @@ impl<'a> Call<'a> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.lane.lose_held();
+            self.lane.lost += u64::from(std::mem::take(&mut self.lane.holds));
             self.lane.setup.status.given_up("was given up in the middle of a call");
         }
     }

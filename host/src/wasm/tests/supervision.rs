@@ -171,14 +171,12 @@ async fn a_slow_server_is_no_fault_of_the_plugin_nor_of_a_record() {
 #[tokio::test]
 async fn a_search_that_takes_too_long_goes_on_in_the_next_call() {
     // There is time for one attempt in each call.
-    let section = "config = { do = 'trap-poison' }\nlimits = { call_timeout = '60s' }";
-    let mut config: WasmConfig = toml::from_str(section).unwrap();
-    config.limits.attempt = Duration::from_secs(16);
+    let mut config: WasmConfig = toml::from_str("config = { do = 'trap-poison' }").unwrap();
+    config.limits.attempt = Duration::from_millis(1);
     let build = HOST.0.factory(config, guests::plugin("hostile"));
     let mut plugin = Subject { publisher: build(Context::detached("subject", "")).await.unwrap() };
     let poison = [5, 6, 30];
     let mut left: Vec<u32> = (0..64).collect();
-    let mut more = 64..;
     let (mut published, mut dead) = (Vec::new(), Vec::new());
     let mut calls = 0;
     while !left.is_empty() {
@@ -197,8 +195,7 @@ async fn a_search_that_takes_too_long_goes_on_in_the_next_call() {
                         Some(Fate::Retry { .. }) => kept.push(*number),
                     }
                 }
-                let standing = plugin.publisher.standing();
-                assert_eq!(standing.unfinished || standing.undecided > 0, !kept.is_empty());
+                assert_eq!(plugin.publisher.standing().unfinished, !kept.is_empty());
             }
             Err(PublishError::Retry { after, .. }) => {
                 // Before anything is published it may still be the plugin.
@@ -208,11 +205,7 @@ async fn a_search_that_takes_too_long_goes_on_in_the_next_call() {
             error => panic!("{error:?}"),
         }
         left = kept;
-        if plugin.publisher.standing().undecided == left.len() && !left.is_empty() {
-            left.extend(more.next());
-        }
     }
-    published.retain(|number| *number < 64);
     published.sort_unstable();
     dead.sort_unstable();
     assert_eq!(dead, poison);
@@ -311,85 +304,4 @@ async fn one_that_is_to_make_way_asks_for_a_flush_first() {
     assert!(flushes >= 3, "{flushes}");
     assert_eq!((plugin.count("instances_retired"), plugin.count("traps")), (flushes, 0));
     assert_eq!(plugin.publisher.standing().lost, 0);
-}
-
-#[tokio::test]
-async fn a_suspect_is_not_tried_on_an_instance_that_holds_what_it_could_not_flush() {
-    let section = "acknowledge = 'flush'\nconfig = { do = 'trap-poison-stuck' }";
-    let mut plugin = Subject::hostile(section).await.unwrap();
-    publish(&mut plugin, &mixed([7], |_| true)).await.unwrap_err();
-    let lost = plugin.publisher.standing().lost;
-    let together = mixed([7, 8, 9], |number| number == 7);
-    let answer = loop {
-        match publish(&mut plugin, &together).await {
-            Err(PublishError::Retry { reason, after: Some(after) }) if reason.contains("next instance") => {
-                tokio::time::sleep(after).await;
-            }
-            answer => break answer.unwrap(),
-        }
-    };
-    assert!(matches!(answer.as_slice(), [Unpublished { row: 0, fate: Fate::Retry { .. } }]), "{answer:?}");
-    let standing = plugin.publisher.standing();
-    assert_eq!((standing.lost, standing.undecided, standing.flush_due), (lost, 1, true));
-    assert_eq!(plugin.count("traps"), 1);
-}
-
-#[tokio::test]
-async fn a_flush_that_rejects_a_part_does_not_hand_on_what_was_held_before() {
-    let section = "acknowledge = 'flush'\nconfig = { do = 'trap-poison-reject-flush' }";
-    let mut plugin = Subject::hostile(section).await.unwrap();
-    publish(&mut plugin, &mixed([7], |_| true)).await.unwrap_err();
-    let held = loop {
-        match plugin.publisher.publish_network_metrics(&operations(3)).await {
-            Err(PublishError::Retry { reason, after: Some(after) }) if reason.contains("next instance") => {
-                tokio::time::sleep(after).await;
-            }
-            answer => break answer,
-        }
-    };
-    assert_eq!((held, plugin.publisher.standing().lost), (Ok(vec![]), 0));
-    let mut answer = publish(&mut plugin, &mixed([7, 8], |number| number == 7)).await.unwrap();
-    answer.sort_by_key(|entry| entry.row);
-    assert!(
-        matches!(
-            answer.as_slice(),
-            [
-                Unpublished { row: 0, fate: Fate::Retry { .. } },
-                Unpublished { row: 1, fate: Fate::Reject { .. } }
-            ]
-        ),
-        "{answer:?}"
-    );
-    assert_eq!(plugin.publisher.standing().lost, 1);
-}
-
-/// What was found out is not forgotten with a call that is given up.
-#[tokio::test]
-async fn a_call_that_is_given_up_forgets_no_suspect() {
-    let section = "config = { do = 'trap-poison-sleep', ms = 3600000 }\nlimits = { call_timeout = '1h' }";
-    let mut config: WasmConfig = toml::from_str(section).unwrap();
-    config.limits.attempt = Duration::from_secs(3_600);
-    let build = HOST.0.factory(config, guests::plugin("hostile"));
-    let mut plugin = Subject { publisher: build(Context::detached("subject", "")).await.unwrap() };
-    publish(&mut plugin, &mixed([7], |_| true)).await.unwrap_err();
-    assert_eq!(plugin.publisher.standing().undecided, 1);
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    let together = mixed([7, 8], |number| number == 7);
-    let given_up = tokio::time::timeout(Duration::from_millis(300), publish(&mut plugin, &together)).await;
-    assert!(given_up.is_err(), "{given_up:?}");
-    assert_eq!(plugin.publisher.standing().undecided, 1);
-}
-
-/// The plugin may take longer than whoever calls.
-#[tokio::test]
-async fn the_first_attempt_ends_before_whoever_called_gives_up() {
-    let mut config: WasmConfig = toml::from_str("config = { do = 'sleep', ms = 3600000 }").unwrap();
-    config.limits.attempt = Duration::from_millis(500);
-    let build = HOST.0.factory(config, guests::plugin("hostile"));
-    let mut plugin = Subject { publisher: build(Context::detached("subject", "")).await.unwrap() };
-    let began = std::time::Instant::now();
-    let error = publish(&mut plugin, &events(3)).await.unwrap_err();
-    assert!(matches!(error, PublishError::Retry { after: None, .. }), "{error:?}");
-    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
-    assert_eq!((plugin.count("timeouts"), plugin.count("strikes")), (1, 0));
 }
