@@ -148,7 +148,7 @@ async fn every_query_finds_data(prometheus: &Metrics, running: Running) {
     running.api.until_delivered("pair", 4 * 20 * TEN).await;
     let moved = "pressroom_failover_member_active{member=\"spare\"}";
     prometheus.promql.until(moved, "member", &BTreeMap::from([("spare".to_owned(), 1.0)])).await;
-    for (label, state) in [("held", "held"), ("down", "retrying"), ("broken", "retrying")] {
+    for (label, state) in [("held", "held"), ("down", "retrying"), ("broken", "quarantined")] {
         running.api.until(label, state, |status| status["state"] == state).await;
         let asked = format!("pressroom_publisher_state{{publisher=\"{label}\",state=\"{state}\"}}");
         prometheus.promql.until(&asked, "publisher", &BTreeMap::from([(label.to_owned(), 1.0)])).await;
@@ -160,7 +160,7 @@ async fn every_query_finds_data(prometheus: &Metrics, running: Running) {
 
     let states = grafana.shown(&dashboard, "State of publishers", "publisher").await;
     let (well, ill) =
-        (["metrics", "pair", "picky", "rollup"], [("broken", 4.0), ("down", 4.0), ("held", 5.0)]);
+        (["metrics", "pair", "picky", "rollup"], [("broken", 7.0), ("down", 4.0), ("held", 5.0)]);
     let wanted = well.map(|label| (label, 1.0)).into_iter().chain(ill);
     assert_eq!(states, wanted.map(|(label, state)| (label.to_owned(), state)).collect());
     let members = grafana.shown(&dashboard, "Failover members", "member").await;
