@@ -165,10 +165,8 @@ async fn what_comes_again_is_as_old_as_that_whatever_its_flush_waited_for() {
     bench.record(&["1"]);
     bench.until(|_| bench.delivery.status().state == State::Held).await;
     tokio::time::sleep(Duration::from_secs(30 * 3_600)).await;
-    let mut script = bench.script.lock();
-    script.flushes.clear();
-    script.standing.lost = 1;
-    drop(script);
+    bench.script.lock().flushes.clear();
+    bench.script.lock().standing.lost = 1;
     let books = bench.settled().await;
     assert_eq!((books.delivered, books.dead_lettered), (1, 0), "{:?}", bench.letters());
     assert_eq!(bench.calls(), [["1"], ["1"], ["1"]]);
