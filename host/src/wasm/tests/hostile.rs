@@ -35,7 +35,6 @@ async fn it_computes_for_ever() {
     let spun = "ran past its compute bound of 100ms";
     every_call_fails("spin", spun).await;
     every_call_fails("spin-encode", spun).await;
-    every_call_fails("spin-poll", spun).await;
     every_call_fails("spin-config", spun).await;
     is_refused("spin-start", spun).await;
     // At the deadline there is another instance at once.
