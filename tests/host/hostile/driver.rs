@@ -29,6 +29,8 @@ pub const SECRET: &str = "hunter2-hunter2";
 
 /// What is waited for longest of a report.
 const PROMPT: Duration = Duration::from_secs(1);
+/// A host that takes as long stands still, however busy its machine is.
+const STANDS: Duration = Duration::from_secs(10);
 
 /// Events, and among them network operations.
 fn records(numbers: Range<u64>) -> Value {
@@ -141,8 +143,13 @@ pub async fn run(group: &Group) {
         text += &format!("\n  {}/{}", group.name, case.name);
     }
     say(&text);
-    // Where others keep the cores busy, what is late is said, and proves nothing.
-    assert!(watched.late == 0 || is_crowded(), "{}: a report took {:?}", group.name, watched.slowest);
+    // What is late by a little is said, and proves nothing on a machine that others keep busy.
+    let stands = watched.unanswered == 0 && watched.slowest < STANDS;
+    assert!(
+        stands,
+        "{}: {} unanswered, the slowest took {:?}",
+        group.name, watched.unanswered, watched.slowest
+    );
 }
 
 /// Ends a host while `cases` are still there.
@@ -316,13 +323,6 @@ fn judge(case: &Case, status: &Value, seen: &Seen) -> Result<(), String> {
     }
 }
 
-/// Whether more than this test wants the machine's cores: the load of the last minute is three times what they can do.
-fn is_crowded() -> bool {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: f64 = load.split(' ').next().and_then(|minute| minute.parse().ok()).unwrap_or(0.0);
-    load > 3.0 * std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64)
-}
-
 /// Whether `words` stand in a text of `report`.
 pub fn has(report: &Value, words: &str) -> bool {
     match report {
@@ -344,6 +344,7 @@ pub struct Watch {
 pub struct Watched {
     pub asked: u64,
     pub late: u64,
+    pub unanswered: u64,
     pub slowest: Duration,
 }
 
@@ -372,7 +373,8 @@ impl Watch {
                 let took = began.elapsed().saturating_sub(stood_still);
                 watched.asked += 1;
                 watched.slowest = watched.slowest.max(took);
-                watched.late += u64::from(answer.is_none() || took > PROMPT);
+                watched.late += u64::from(took > PROMPT);
+                watched.unanswered += u64::from(answer.is_none());
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
             watched
