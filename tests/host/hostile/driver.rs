@@ -22,7 +22,7 @@ const SIBLINGS: &str = "[publishers.archive]\ntype = \"file\"\npath = \"archive.
 const LOT: u64 = 1_000;
 
 /// How much more memory the host may have at the end than before: what allocators and pools keep for the next time.
-const KEPT: u64 = 72 << 20;
+const KEPT: u64 = 96 << 20;
 
 /// What is secret in the configuration of every group that has a file `secret.txt`.
 pub const SECRET: &str = "hunter2-hunter2";
