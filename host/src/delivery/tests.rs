@@ -434,6 +434,24 @@ async fn one_that_is_suspended_keeps_its_place() {
     assert_eq!(bench.settled().await.delivered, 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_has_waited_for_a_publisher_does_not_wait_for_company_as_well() {
+    let mut config = config();
+    config.batch.max_age = Duration::from_secs(3_600);
+    let bench = Bench::new(config, []);
+    bench.delivery.suspend("its file is not there yet".into()).await;
+    bench.record(&["1", "2"]);
+    let publisher = Scripted { script: bench.script.clone(), open: Ok(()) };
+    bench.delivery.replace(Box::new(publisher), bench.plan.clone()).await.unwrap();
+    let began = Instant::now();
+    assert_eq!(bench.settled().await.delivered, 2);
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    // What comes now waits as always.
+    bench.record(&["3"]);
+    assert_eq!(bench.settled().await.delivered, 3);
+    assert!(began.elapsed() >= Duration::from_secs(3_600), "{:?}", began.elapsed());
+}
+
 #[test]
 fn a_torn_line_is_cut_before_the_next_letter() {
     let dir = tempfile::tempdir().unwrap();

@@ -10,6 +10,7 @@ use super::number;
 use super::sift::{Parts, Sifted, Stop, Tried, Tries, sift};
 use crate::publisher::{Fate, PublishError, Unpublished};
 use crate::record::Rows;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -83,9 +84,8 @@ impl<R: Published> Tries for Attempting<'_, R> {
 
 /// What an answer comes to when all that it took was then given up.
 fn all_rejected(mut left_out: Vec<Unpublished>, rows: usize, reason: &str) -> Vec<Unpublished> {
-    let taken: Vec<u32> =
-        (0..number(rows)).filter(|row| left_out.iter().all(|entry| entry.row != *row)).collect();
+    let named: HashSet<u32> = left_out.iter().map(|entry| entry.row).collect();
     let reject = |row| Unpublished { row, fate: Fate::Reject { reason: reason.to_owned() } };
-    left_out.extend(taken.into_iter().map(reject));
+    left_out.extend((0..number(rows)).filter(|row| !named.contains(row)).map(reject));
     left_out
 }

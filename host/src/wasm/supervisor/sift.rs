@@ -8,6 +8,7 @@
 //! [`MOST_SINCE`], it is given up: then it is not the records. A suspect is a record of which a fresh instance died that was handed nothing else; whether it is poison is
 //! not decided here.
 
+use super::super::output::clean;
 use crate::publisher::{Fate, PublishError, PublishResult, Unpublished};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,10 @@ const MOST_IN_VAIN: u32 = 64;
 /// How often they may die in a row once something was: then it is likelier that the place they publish to has gone, which
 /// some die of.
 const MOST_SINCE: u32 = 256;
+
+/// How long a reason may be that is given for each of many rows, and how many are not many.
+const MOST_REPEATED: usize = 1 << 10;
+const FEW: usize = 16;
 
 /// Rows by their numbers, in the parts in which they are to be tried, the largest first.
 pub(super) type Parts = VecDeque<Vec<u32>>;
@@ -117,7 +122,10 @@ impl Sifted {
                     Unpublished { row: numbers.get(row as usize).copied().unwrap_or(u32::MAX), fate }
                 }));
             }
-            Err(PublishError::Reject { reason }) => {
+            Err(PublishError::Reject { mut reason }) => {
+                if numbers.len() > FEW && reason.len() > MOST_REPEATED {
+                    reason = clean(&reason, MOST_REPEATED);
+                }
                 let rejected =
                     |row: &u32| Unpublished { row: *row, fate: Fate::Reject { reason: reason.clone() } };
                 self.left_out.extend(numbers.iter().map(rejected));
