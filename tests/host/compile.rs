@@ -49,7 +49,7 @@ async fn what_takes_too_much_to_compile_ends_in_the_child_and_the_host_goes_on()
             reason.contains("bomb.wasm cannot be compiled: compiling it took ") && reason.contains(cause),
             "{reason}"
         );
-        let closing = running.host.shutdown(Duration::from_secs(10)).await;
+        let closing = running.host.shutdown(PATIENCE).await;
         assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! A failover over HTTP: the first choice goes down and comes back, a plugin among the members comes, breaks and goes; no
 //! record is lost, none is doubled, and the report says who took how many.
 
-use crate::support::{Api, Folder, Process, another_version, events, guest, id};
+use crate::support::{Api, Folder, PATIENCE, Process, another_version, events, guest, id};
 use pressroom::host::Host;
 use pressroom::publisher::{PublishError, PublishResult, Publisher};
 use pressroom::record::{EventBatch, NetworkBatch};
@@ -9,7 +9,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// A server of the test's own, which fails on command.
 #[derive(Clone, Default)]
@@ -171,7 +170,7 @@ async fn the_spare_takes_over_and_gives_back_whatever_the_first_choice_does() {
     assert_eq!(delivered(&member(api, "remote").await), remote.len());
     assert_eq!(delivered(&member(api, "spare").await), spare.len());
     assert_each_once(&[remote, spare], 0..posted);
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
 }
 
@@ -242,7 +241,7 @@ async fn a_plugin_among_the_members_comes_changes_breaks_and_goes() {
         (&member(api, "rows").await["delivered"], &member(api, "spare").await["delivered"]),
         (&200.into(), &100.into())
     );
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
     assert_each_once(&[folder.ids("out/records.jsonl"), folder.ids("spare.jsonl")], 0..300);
 }

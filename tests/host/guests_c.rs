@@ -1,8 +1,7 @@
 //! A plugin in C, in a running host.
 
-use crate::support::{Folder, Process, c_guest, event, events, id, until_or};
+use crate::support::{Folder, PATIENCE, Process, c_guest, event, events, id, until_or};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn minimal_counts_what_was_posted() {
@@ -24,7 +23,7 @@ async fn minimal_counts_what_was_posted() {
     api.until_delivered("minimal", 1_002).await;
     let wanted = "so far events=1001 failed=1 operations=1";
     let look = || async { process.output().contains(wanted).then_some(()) };
-    until_or(wanted, Duration::from_secs(60), look, || process.output()).await;
+    until_or(wanted, PATIENCE, look, || process.output()).await;
     process.terminate();
     assert!(process.ended().await.success(), "{}", process.output());
 }
@@ -40,5 +39,5 @@ async fn a_setting_that_does_not_fit_refuses_it_with_its_own_words() {
     let running = folder.start().await;
     let refused = running.api.until("minimal", "is refused", |status| status["reason"].is_string()).await;
     assert!(refused["reason"].as_str().unwrap().contains("is longer than 63 bytes"), "{refused:#}");
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
 }

@@ -2,7 +2,7 @@
 //! makes Go's collector work as hard as it can while the host hands over.
 
 use crate::support::servers::{Loki, everything};
-use crate::support::{Folder, Receiver, event, go_guest, id, until};
+use crate::support::{Folder, PATIENCE, Receiver, event, go_guest, id, until};
 use pressroom::publisher::{Context, Publisher};
 use pressroom::record::{EventBatch, EventMetrics, Status, Timestamp};
 use pressroom::wasm::{HostSettings, PluginHost, WasmConfig};
@@ -83,7 +83,7 @@ async fn loki_is_pushed_every_record_once_though_it_is_busy_at_first() {
         assert_eq!(request.what, "POST /loki/api/v1/push");
         assert_eq!(request.headers["content-type"], "application/json");
     }
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +96,7 @@ async fn what_loki_refuses_is_a_dead_letter_with_its_words_and_what_is_not_grant
     running.api.post(&json!([event(1)])).await;
     let status = running.api.until("lines", "gives up", |status| status["books"]["dead_lettered"] == 1).await;
     assert!(status.to_string().contains("the server answered 400: entry too far behind"), "{status:#}");
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
 
     let section = "[publishers.lines]\ntype = \"wasm\"\nplugin = \"loki\"\n";
     let denied = Folder::new(section);
@@ -106,7 +106,7 @@ async fn what_loki_refuses_is_a_dead_letter_with_its_words_and_what_is_not_grant
     let status = running.api.until("lines", "holds", |status| !status["last_error"].is_null()).await;
     assert!(status["last_error"].as_str().unwrap().contains("is not granted"), "{status:#}");
     assert_eq!(status["books"]["backlog"], 1, "{status:#}");
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +122,7 @@ async fn a_real_loki_has_every_line_once() {
         (count(&found) == wanted()).then_some(())
     };
     until("Loki has them", look).await;
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
 }
 
 /// A batch of the host's largest default size, with three attributes an event.

@@ -2,7 +2,7 @@
 //! VictoriaMetrics.
 
 use crate::support::servers::Metrics;
-use crate::support::{Folder, Receiver, event, guest, until};
+use crate::support::{Folder, PATIENCE, Receiver, event, guest, until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -61,7 +61,7 @@ async fn slack_is_told_of_every_failure_once_and_of_nothing_else() {
     assert!(!status.to_string().contains("xoxb"), "{status:#}");
     assert_eq!(status["books"]["filtered"], 100, "{status:#}");
     assert_eq!(status["books"]["delivered"], 60, "{status:#}");
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +78,7 @@ async fn without_a_grant_slack_is_not_asked_and_the_operator_is_told() {
     let denied =
         running.api.until("alerts", "is denied", |status| status.to_string().contains("not granted")).await;
     assert!(slack.received().is_empty(), "{denied:#}");
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +106,7 @@ async fn victoria_has_every_point_that_influx_wrote_through_an_outage() {
     let sums = "sum by (event_name) (sum_over_time(pressroom_event_duration_seconds[1d]))";
     let wanted: BTreeMap<_, _> = names.map(|(name, _)| (name.to_owned(), 50.0)).into();
     victoria.promql.until(sums, "event_name", &wanted).await;
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
 }
 
 /// Events of a quarter of a second each, a millisecond apart, an hour ago.

@@ -1,9 +1,8 @@
 //! The plugin `statsd`, and a socket that takes what it sends.
 
-use crate::support::{Folder, events, guest};
+use crate::support::{Folder, PATIENCE, events, guest};
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
-use std::time::Duration;
 
 fn section(server: &UdpSocket, more: &str) -> String {
     let address = server.local_addr().unwrap();
@@ -15,7 +14,7 @@ fn section(server: &UdpSocket, more: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_arrives_counted_and_timed() {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-    server.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
     let address = server.local_addr().unwrap();
     let folder = Folder::new(&section(&server, &format!("grant.sockets = [\"udp://{address}\"]\n")));
     folder.drop_in("statsd", &guest("statsd"));
@@ -34,7 +33,7 @@ async fn every_event_arrives_counted_and_timed() {
     let wanted =
         [("pressroom.events.step.completed:1|c", 500), ("pressroom.events.step.duration:500.000|ms", 500)];
     assert_eq!(lines, wanted.map(|(line, count)| (line.to_owned(), count)).into());
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +48,6 @@ async fn without_a_grant_it_holds_and_says_what_to_grant() {
     let held = running.api.until("statsd", "holds", |status| !status["last_error"].is_null()).await;
     assert!(held["last_error"].as_str().unwrap().contains(&wanted), "{held:#}");
     assert_eq!(held["books"]["backlog"], 10, "{held:#}");
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
     assert_eq!(server.recv(&mut [0; 16]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }

@@ -105,7 +105,7 @@ async fn what_failed_is_there_once_to_be_found_by_label_id_and_text() {
     let line: Value = serde_json::from_str(streams[0]["values"][0][1].as_str().unwrap()).unwrap();
     let end: pressroom::record::Timestamp = line["end_time"].as_str().unwrap().parse().unwrap();
     assert_eq!(at, end.as_nanos());
-    let closing = running.host.shutdown(Duration::from_secs(20)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
 }
 
@@ -154,7 +154,7 @@ async fn what_is_too_old_is_set_aside_alone_and_all_that_is_not_is_there_once() 
         [13, 77].contains(number) || ((200..220).contains(number) && !number.is_multiple_of(2))
     };
     until_there(&loki, ALL, (0..102).chain(200..240).filter(|number| !refused(number))).await;
-    let _ = running.host.shutdown(Duration::from_secs(20)).await;
+    let _ = running.host.shutdown(PATIENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,6 +181,6 @@ async fn loki_comes_back_in_the_middle_and_every_line_is_there_once() {
     let status = api.until_delivered("lines", 2_000).await;
     assert_eq!(status["books"]["dead_lettered"], 0);
     until_there(&loki, ALL, 0..2_000).await;
-    let closing = running.host.shutdown(Duration::from_secs(20)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
 }

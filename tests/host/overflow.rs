@@ -1,13 +1,12 @@
 //! A publisher that is down holds back nobody; one that must not lose anything makes senders wait; and what is held is
 //! delivered once it is back.
 
-use crate::support::{Folder, Running, events};
+use crate::support::{Folder, PATIENCE, Running, events};
 use pressroom::host::Host;
 use pressroom::publisher::{PublishError, PublishResult, Publisher};
 use pressroom::record::{EventBatch, NetworkBatch};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 /// A server of the test's own, with a publisher that delivers to it while it is up.
 #[derive(Clone, Default)]
@@ -79,7 +78,7 @@ async fn a_dead_publisher_loses_its_oldest_and_holds_back_nobody() {
     let back = running.api.until("remote", "is back", |status| status["books"]["backlog"] == 0).await;
     assert_eq!(back["state"], "running", "{back:#}");
     assert_eq!(back["books"]["delivered"], server.rows.load(Ordering::Relaxed));
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced(), "{closing:?}");
     folder.assert_holds("archive.jsonl", 0..5_000);
 }
@@ -113,7 +112,7 @@ async fn senders_wait_for_a_publisher_that_must_not_lose_anything() {
     running.api.until_delivered("remote", accepted).await;
     running.api.until_delivered("archive", accepted).await;
     assert_eq!(server.rows.load(Ordering::Relaxed), accepted);
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
     folder.assert_holds("archive.jsonl", 0..accepted);
 }

@@ -1,9 +1,8 @@
 //! Plugins come, change and go while records flow: none is unaccounted for, none is doubled.
 
-use crate::support::{Api, Folder, another_version, events, guest, until};
+use crate::support::{Api, Folder, PATIENCE, another_version, events, guest, until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// Posts records, one batch after the other, until it is stopped.
@@ -101,7 +100,7 @@ async fn a_plugin_appears_changes_breaks_and_vanishes_while_records_flow() {
     let rows = api.until_delivered("rows", posted).await;
     assert_eq!(rows["books"]["accepted"], posted, "{rows:#}");
     api.until_delivered("archive", posted).await;
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
     folder.assert_holds("archive.jsonl", 0..posted);
     folder.assert_holds("out/records.jsonl", 0..posted);
@@ -120,7 +119,7 @@ async fn a_dropped_in_plugin_starts_at_the_end_and_its_account_stays_when_it_goe
     let gone = || async { api.publisher("rollup").await.is_null().then_some(()) };
     until("the plugin is gone", gone).await;
     let posted = flow.stop().await;
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced(), "{closing:?}");
     let books = closing.publishers.iter().find(|account| &*account.label == "rollup").unwrap().books;
     assert!(books.delivered > 0 && books.backlog == 0, "{books:?}");
@@ -146,5 +145,5 @@ async fn a_file_that_is_half_written_runs_once_it_is_whole() {
     running.api.until_running("rollup").await;
     running.api.post(&events(0..100)).await;
     running.api.until_delivered("rollup", 100).await;
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
 }

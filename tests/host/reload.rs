@@ -1,7 +1,6 @@
 //! A changed configuration is applied as a difference; a wrong one changes nothing and says why.
 
-use crate::support::{Api, Folder, Process, events, free_port, until};
-use std::time::Duration;
+use crate::support::{Api, Folder, PATIENCE, Process, events, free_port, until};
 
 fn config(prometheus: u16, more: &str) -> String {
     format!(
@@ -59,7 +58,7 @@ async fn a_change_touches_only_what_changed() {
     until("`second` is gone", gone).await;
     until_counted(port, 300).await;
     api.until_delivered("archive", 300).await;
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
     let labels: Vec<_> = closing.publishers.iter().map(|account| &*account.label).collect();
     assert!(labels.contains(&"second"), "{labels:?}");
@@ -104,7 +103,7 @@ async fn a_wrong_configuration_changes_nothing_and_says_why() {
     folder.configure(&config(port, new));
     running.host.reload().await.unwrap();
     running.api.until_running("new").await;
-    assert!(running.host.shutdown(Duration::from_secs(10)).await.balanced());
+    assert!(running.host.shutdown(PATIENCE).await.balanced());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! A thousand reloads while records flow: each record is delivered exactly once, and nothing is left behind.
 
-use crate::support::{Api, Folder, Process, another_version, events, guest, say};
+use crate::support::{Api, Folder, PATIENCE, Process, another_version, events, guest, say};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ async fn post(api: Api, stop: Arc<AtomicBool>) -> u64 {
 
 /// Waits until another version than that with the digest `before` runs, and returns its digest.
 async fn replaced(api: &Api, before: &str, process: &Process) -> String {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let status = api.publisher("rows").await;
         match status["detail"]["digest"].as_str() {

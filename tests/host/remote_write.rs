@@ -84,7 +84,7 @@ async fn push_state(api: &Api) -> Value {
 }
 
 async fn shut_down(running: Running) {
-    let closing = running.host.shutdown(Duration::from_secs(20)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
 }
 

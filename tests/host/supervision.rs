@@ -3,7 +3,6 @@
 use crate::support::{Folder, PATIENCE, event, events, guest, until};
 use serde_json::{Value, json};
 use std::process::Stdio;
-use std::time::Duration;
 
 const ARCHIVE: &str = "[publishers.archive]\ntype = \"file\"\npath = \"archive.jsonl\"\n";
 
@@ -64,7 +63,7 @@ async fn a_record_that_kills_becomes_a_dead_letter_and_nothing_else_does() {
         );
     }
     running.api.until_delivered("archive", 1_002).await;
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
 }
 
@@ -124,7 +123,7 @@ async fn one_that_always_dies_is_quarantined_until_it_is_reset_or_changes() {
     folder.configure(&section("do = \"once\"", ""));
     let status = api.until_delivered("bad", 100).await;
     assert_eq!(status["detail"]["strikes"], 0);
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
     assert_eq!(letters(&folder), []);
 }
@@ -149,6 +148,6 @@ async fn what_an_instance_takes_along_before_it_has_flushed_is_published_again()
         (held["attempts"].as_u64() > status["attempts"].as_u64()).then_some(())
     })
     .await;
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
 }

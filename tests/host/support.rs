@@ -21,11 +21,15 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long anything may take that is waited for. Generous: it is only reached where something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits while nothing that it looks at changes. Only a hang reaches it: the slowest machine makes some
+/// progress in that time.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// How long a program may take that builds a plugin from nothing, on a machine that has other things to do.
-pub const MUCH_PATIENCE: Duration = Duration::from_secs(600);
+/// [`PATIENCE`] where progress cannot be seen from outside: a compiler that builds a plugin, a server that starts.
+pub const MUCH_PATIENCE: Duration = Duration::from_secs(1_800);
+
+/// How often a wait starts anew because something has changed. It ends a test whose state changes for ever.
+const PROGRESSES: u32 = 6;
 
 /// A folder with a configuration and a plugin directory, gone with the test.
 pub struct Folder(tempfile::TempDir);
@@ -125,21 +129,56 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, condition: impl
     until_or(what, PATIENCE, condition, String::new).await
 }
 
-/// As [`until`], with a deadline and more to say on failure.
+/// As [`until`], with another patience and more to say on failure. A change of what there is to say counts as progress:
+/// the wait starts anew.
 pub async fn until_or<T, F: Future<Output = Option<T>>>(
     what: &str,
     patience: Duration,
     mut condition: impl FnMut() -> F,
     more: impl Fn() -> String,
 ) -> T {
-    let deadline = Instant::now() + patience;
+    let mut wait = Wait::new(patience);
+    let mut last = String::new();
     loop {
         if let Some(found) = condition().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "it never came to this: {what}\n{}", more());
+        if wait.is_over() {
+            let now = more();
+            assert!(wait.starts_anew(now != last), "it never came to this: {what}\n{now}");
+            last = now;
+        }
         // Between two looks, not instead of one.
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A wait that progress prolongs.
+pub struct Wait {
+    patience: Duration,
+    deadline: Instant,
+    left: u32,
+}
+
+impl Wait {
+    /// One that begins now.
+    pub fn new(patience: Duration) -> Self {
+        Self { patience, deadline: Instant::now() + patience, left: PROGRESSES }
+    }
+
+    /// Whether nothing has prolonged it in time.
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// Starts it anew if there was progress. False if there was none, or if it was prolonged too often.
+    pub fn starts_anew(&mut self, progress: bool) -> bool {
+        let anew = progress && self.left > 0;
+        if anew {
+            self.left -= 1;
+            self.deadline = Instant::now() + self.patience;
+        }
+        anew
     }
 }
 

@@ -29,7 +29,7 @@ impl Publisher for Counting {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn write(dir: &Path, text: &str) -> std::path::PathBuf {
     let file = dir.join("pressroom.toml");

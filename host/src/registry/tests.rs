@@ -35,7 +35,7 @@ struct Bench {
     log: Log,
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 impl Bench {
     fn new() -> Self {

@@ -291,7 +291,7 @@ async fn a_pinned_plugin_runs_and_another_in_its_place_does_not() {
 
 #[tokio::test]
 async fn a_stranger_spinning_on_the_same_thread_holds_up_nobody() {
-    let spin = "config = { do = 'spin' }\nlimits = { cpu_per_call = '2s', call_timeout = '30s' }";
+    let spin = "config = { do = 'spin' }\nlimits = { cpu_per_call = '5m', call_timeout = '10m' }";
     let mut spinning = Subject::hostile(spin).await.unwrap();
     let mut honest = Subject::hostile("").await.unwrap();
     let batch = events(3);

@@ -2,7 +2,7 @@
 
 use super::{host, search};
 use crate::support::servers::{Needs, Search};
-use crate::support::{Folder, events};
+use crate::support::{Folder, PATIENCE, events};
 use serde_json::{Value, json};
 
 async fn template(server: &Search, name: &str) -> Value {
@@ -23,7 +23,7 @@ async fn a_template_is_brought_up_to_date_and_a_newer_one_or_somebody_elses_stay
         let ours = template(server, &names[0]).await;
         assert_eq!((&ours["priority"], &ours["_meta"]["managed_by"]), (&json!(501), &json!("pressroom")));
         let version = ours["version"].as_u64().unwrap();
-        running.host.shutdown(std::time::Duration::from_secs(10)).await;
+        running.host.shutdown(PATIENCE).await;
 
         let other = |version: u64, by: &str, kind: &str| {
             json!({
@@ -39,7 +39,7 @@ async fn a_template_is_brought_up_to_date_and_a_newer_one_or_somebody_elses_stay
         assert_eq!(template(server, &names[1]).await["version"], version + 1);
         let notes = running.api.until_running("search").await["detail"]["notes"].to_string();
         assert!(notes.contains("newer Pressroom") && !notes.contains(&names[0]), "{notes}");
-        running.host.shutdown(std::time::Duration::from_secs(10)).await;
+        running.host.shutdown(PATIENCE).await;
 
         // Somebody else's stays, whatever its version.
         server.put(&format!("/_index_template/{}", names[0]), &other(0, "somebody", "event")).await;

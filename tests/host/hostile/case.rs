@@ -5,10 +5,17 @@
 use crate::support::fixture;
 use std::path::Path;
 
-/// Little compute, and much time: on a busy machine many share it.
-const TIGHT: &str = "cpu_per_call = \"150ms\", call_timeout = \"25s\", memory = \"16MiB\"";
-/// Little time, and compute enough for it.
-pub const WAITING: &str = "cpu_per_call = \"1s\", call_timeout = \"2s\", memory = \"16MiB\"";
+/// Little memory; more compute and time than any case needs that has an end of its own.
+const WIDE: &str = "cpu_per_call = \"5m\", call_timeout = \"10m\", memory = \"16MiB\"";
+/// With more memory.
+pub const ROOMY: &str = "cpu_per_call = \"5m\", call_timeout = \"10m\", memory = \"128MiB\"";
+/// Little compute, for a case that computes without end.
+pub const COMPUTING: &str = "cpu_per_call = \"150ms\", call_timeout = \"10m\", memory = \"16MiB\"";
+/// Little time, for a case that waits without end.
+pub const WAITING: &str = "cpu_per_call = \"5m\", call_timeout = \"2s\", memory = \"16MiB\"";
+
+/// What is said of a case that has used up the compute of [`COMPUTING`].
+pub const SPUN: &str = "ran past its compute bound of 150ms";
 
 /// A plugin that misbehaves in one way.
 pub struct Case {
@@ -52,7 +59,7 @@ pub fn guest(name: &'static str) -> Case {
         name,
         plugin: Plugin::Guest,
         config: format!("do = \"{name}\""),
-        limits: TIGHT.to_owned(),
+        limits: WIDE.to_owned(),
         grant: String::new(),
         keys: String::new(),
         then: Then::Delivers(&[]),
@@ -105,7 +112,7 @@ impl Case {
         self
     }
 
-    /// With these limits, instead of tight ones.
+    /// With these limits, instead of wide ones.
     pub fn limits(mut self, limits: &str) -> Self {
         self.limits = limits.to_owned();
         self
@@ -132,6 +139,11 @@ impl Case {
     /// `words` are in what is said of it, whatever it publishes.
     pub fn falters(self, words: &'static str) -> Self {
         Self { then: Then::Falters(words), ..self }
+    }
+
+    /// It computes without end, and fails for its compute bound.
+    pub fn spins(self) -> Self {
+        self.limits(COMPUTING).fails(SPUN)
     }
 
     /// It publishes everything, and its log has all of `lines`.
@@ -171,7 +183,7 @@ impl Case {
         format!(
             "[publishers.{name}]\ntype = \"wasm\"\nplugin = \"{plugin}\"\nconfig = {{ {config} }}\n\
              limits = {{ {limits} }}\ngrant = {{ {grant} }}\nretry = {{ max = \"1s\", hold = \"1s\" }}\n\
-             flush_interval = \"500ms\"\n{keys}"
+             flush_interval = \"500ms\"\ntimeout = \"20m\"\n{keys}"
         )
     }
 }

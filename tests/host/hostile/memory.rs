@@ -1,11 +1,10 @@
 //! It takes memory: its own by every way there is, the stack's, and the host's behind handles and results.
 
-use super::case::{Case, file, guest, made_of, raw};
+use super::case::{Case, ROOMY, file, guest, made_of, raw};
 
 const BEYOND: &str = "of memory where its limit is 16MiB";
 const HANDLES: &str = "holds more than 256 handles (files, streams) at once";
 const TOO_MUCH: &str = "handed over too much in one call, more than 16MiB";
-const ROOMY: &str = "cpu_per_call = \"5s\", call_timeout = \"30s\", memory = \"128MiB\"";
 const READ: &str = "dirs = [{ host = \"in\", guest = \"/in\" }]";
 
 pub fn cases() -> Vec<Case> {

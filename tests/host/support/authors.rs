@@ -1,6 +1,6 @@
 //! Plugins as their authors build them: with `pressroom plugin build`, once for all runs while nothing changes.
 
-use super::{MUCH_PATIENCE, root, say, skipped};
+use super::{root, say, skipped};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -65,7 +65,6 @@ pub fn component(name: &str, sources: &Path) -> PathBuf {
     let (began, out) = (Instant::now(), file.with_extension("new"));
     let built = plugin(&["build", copy.to_str().unwrap(), "--no-check", "--out", out.to_str().unwrap()]);
     assert!(built.status.success(), "{name} does not build: {}", text(&built));
-    assert!(began.elapsed() < MUCH_PATIENCE, "{name} took {:?}", began.elapsed());
     say(&format!("built {name} in {:.1?}", began.elapsed()));
     std::fs::rename(out, &file).unwrap();
     file

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// How long a server may take to start: a JVM needs half a minute, where it has the machine to itself.
-const STARTING: Duration = Duration::from_secs(240);
+/// How long a server may take to start: a JVM needs half a minute where it has the machine to itself.
+const STARTING: Duration = super::MUCH_PATIENCE;
 
 /// Whether this is a run of everything: on the older servers too, with outages as long as real ones.
 pub fn everything() -> bool {

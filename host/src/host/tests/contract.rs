@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// No condition is waited for longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Small, so that a few hundred records are many calls.
 const ROWS_PER_CALL: usize = 16;
 

@@ -5,14 +5,21 @@ use super::{Subject, events};
 use crate::publisher::{Fate, PublishError};
 use std::time::Duration;
 
-const TIGHT: &str = "limits = { cpu_per_call = '100ms', call_timeout = '20s', memory = '16MiB' }";
+/// Little compute, for what computes without end.
+const COMPUTING: &str = "limits = { cpu_per_call = '100ms', call_timeout = '10m', memory = '16MiB' }";
+/// Little memory, and more compute and time than is needed by what comes to an end.
+const WIDE: &str = "limits = { cpu_per_call = '5m', call_timeout = '10m', memory = '16MiB' }";
+/// Time enough to enter an instance.
+const ENTERED: Duration = Duration::from_secs(3);
+/// Little time, for what waits without end.
+const WAITING: &str = "limits = { cpu_per_call = '5m', call_timeout = '200ms' }";
 
 /// A batch of three rows that instances die of: as it came, its halves, and the one of these that has two rows in halves.
 const ATTEMPTS: u64 = 5;
 
-/// Every call of `behaviour` fails for `cause`, each on an instance of its own.
-async fn every_call_fails(behaviour: &str, cause: &str) -> Subject {
-    let mut plugin = Subject::hostile(&format!("config = {{ do = '{behaviour}' }}\n{TIGHT}")).await.unwrap();
+/// Every call of `behaviour` with these limits fails for `cause`, each on an instance of its own.
+async fn every_call_fails(behaviour: &str, limits: &str, cause: &str) -> Subject {
+    let mut plugin = Subject::hostile(&format!("config = {{ do = '{behaviour}' }}\n{limits}")).await.unwrap();
     for failures in 1..=3 {
         plugin.fails(cause).await;
         assert_eq!(plugin.count("instances_started"), failures * ATTEMPTS, "{behaviour}");
@@ -21,11 +28,9 @@ async fn every_call_fails(behaviour: &str, cause: &str) -> Subject {
     plugin
 }
 
-/// A plugin that is refused when it is built, for `cause`.
-async fn is_refused(behaviour: &str, cause: &str) {
-    let section = format!(
-        "config = {{ do = '{behaviour}' }}\nlimits = {{ cpu_per_call = '100ms', call_timeout = '300ms' }}"
-    );
+/// A plugin that is refused when it is built with these limits, for `cause`.
+async fn is_refused(behaviour: &str, limits: &str, cause: &str) {
+    let section = format!("config = {{ do = '{behaviour}' }}\n{limits}");
     let refused = Subject::hostile(&section).await.err().unwrap().to_string();
     assert!(refused.contains("hostile.wasm did not start: ") && refused.contains(cause), "{refused}");
 }
@@ -33,13 +38,16 @@ async fn is_refused(behaviour: &str, cause: &str) {
 #[tokio::test]
 async fn it_computes_for_ever() {
     let spun = "ran past its compute bound of 100ms";
-    every_call_fails("spin", spun).await;
-    every_call_fails("spin-encode", spun).await;
-    every_call_fails("spin-config", spun).await;
-    is_refused("spin-start", spun).await;
+    every_call_fails("spin", COMPUTING, spun).await;
+    every_call_fails("spin-encode", COMPUTING, spun).await;
+    every_call_fails("spin-config", COMPUTING, spun).await;
+    is_refused("spin-start", COMPUTING, spun).await;
     // At the deadline there is another instance at once.
-    let mut plugin =
-        Subject::hostile("config = { do = 'spin' }\nlimits = { cpu_per_call = '500ms' }").await.unwrap();
+    let mut plugin = Subject::hostile(
+        "config = { do = 'spin' }\nlimits = { cpu_per_call = '500ms', call_timeout = '10m' }",
+    )
+    .await
+    .unwrap();
     plugin.fails("ran past its compute bound of 500ms").await;
     let time = |key: &str| plugin.status()[key].as_f64().unwrap();
     assert!(time("successor_ms") > 0.0 && time("cpu_peak_ms") >= 500.0);
@@ -47,7 +55,8 @@ async fn it_computes_for_ever() {
     let figures =
         format!("a deadline of 500 ms: gone after {gone} ms at most, a successor {successor} ms later\n");
     let _ = std::io::Write::write_all(&mut std::io::stderr(), figures.as_bytes());
-    let mut plugin = Subject::hostile(&format!("config = {{ do = 'spin-flush' }}\n{TIGHT}")).await.unwrap();
+    let mut plugin =
+        Subject::hostile(&format!("config = {{ do = 'spin-flush' }}\n{COMPUTING}")).await.unwrap();
     plugin.publish().await.unwrap();
     let error = plugin.publisher.flush().await.unwrap_err().to_string();
     assert_eq!(error, format!("plugin subject: {spun}"));
@@ -56,12 +65,12 @@ async fn it_computes_for_ever() {
 
 #[tokio::test]
 async fn it_dies() {
-    every_call_fails("trap", "trapped: wasm `unreachable` instruction executed").await;
-    every_call_fails("panic", "it panics on purpose").await;
-    every_call_fails("exit", "exited with status 1").await;
-    every_call_fails("stderr", "its last words on stderr").await;
-    is_refused("trap-start", "trapped: wasm `unreachable` instruction executed").await;
-    is_refused("start-error", "refused to start: it refuses to start").await;
+    every_call_fails("trap", WIDE, "trapped: wasm `unreachable` instruction executed").await;
+    every_call_fails("panic", WIDE, "it panics on purpose").await;
+    every_call_fails("exit", WIDE, "exited with status 1").await;
+    every_call_fails("stderr", WIDE, "its last words on stderr").await;
+    is_refused("trap-start", WIDE, "trapped: wasm `unreachable` instruction executed").await;
+    is_refused("start-error", WIDE, "refused to start: it refuses to start").await;
     let mut plugin = Subject::hostile("config = { do = 'trap-flush' }").await.unwrap();
     plugin.publish().await.unwrap();
     let error = plugin.publisher.flush().await.unwrap_err().to_string();
@@ -82,16 +91,16 @@ async fn it_dies_now_and_then() {
 
 #[tokio::test]
 async fn it_eats_memory_and_stack() {
-    let mut plugin = every_call_fails("memory-bomb", "of memory where its limit is 16MiB").await;
+    let mut plugin = every_call_fails("memory-bomb", WIDE, "of memory where its limit is 16MiB").await;
     let peak = plugin.count("memory_peak_bytes");
     assert!(peak > 0 && peak <= 16 << 20, "{peak}");
     plugin.fails("trapped: wasm `unreachable`").await;
-    every_call_fails("stack-overflow", "overflowed its stack").await;
+    every_call_fails("stack-overflow", WIDE, "overflowed its stack").await;
 }
 
 #[tokio::test]
 async fn it_grows_with_every_call_and_is_retired_in_time() {
-    let mut plugin = Subject::hostile(&format!("config = {{ do = 'grow' }}\n{TIGHT}")).await.unwrap();
+    let mut plugin = Subject::hostile(&format!("config = {{ do = 'grow' }}\n{WIDE}")).await.unwrap();
     for _ in 0..60 {
         assert_eq!(plugin.publish().await, Ok(vec![]));
     }
@@ -102,7 +111,7 @@ async fn it_grows_with_every_call_and_is_retired_in_time() {
 
 #[tokio::test]
 async fn it_floods_the_log() {
-    let plugin = every_call_fails("log-flood", "ran past its compute bound").await;
+    let plugin = every_call_fails("log-flood", COMPUTING, "ran past its compute bound").await;
     assert!(plugin.count("log_lines_dropped") > 0);
     let mut plugin = Subject::hostile("config = { do = 'huge-log', bytes = 8388608 }").await.unwrap();
     plugin.publish().await.unwrap();
@@ -152,35 +161,36 @@ async fn its_answers_arrive() {
 
 #[tokio::test]
 async fn it_waits_for_ever() {
-    let waiting =
-        "config = { do = 'sleep', ms = 3600000 }\nlimits = { cpu_per_call = '50ms', call_timeout = '200ms' }";
-    let mut plugin = Subject::hostile(waiting).await.unwrap();
+    let waiting = format!("config = {{ do = 'sleep', ms = 3600000 }}\n{WAITING}");
+    let mut plugin = Subject::hostile(&waiting).await.unwrap();
     plugin.fails("ran past its call timeout of 200ms").await;
     assert_eq!((plugin.count("timeouts"), plugin.count("traps"), plugin.count("strikes")), (1, 0, 0));
-    is_refused("sleep-start", "ran past its call timeout of 300ms").await;
+    is_refused("sleep-start", WAITING, "ran past its call timeout of 200ms").await;
 }
 
 #[tokio::test]
 async fn waiting_is_not_charged_as_compute() {
-    let patient = "config = { do = 'sleep', ms = 300 }\nlimits = { cpu_per_call = '100ms' }";
+    let patient =
+        "config = { do = 'sleep', ms = 3000 }\nlimits = { cpu_per_call = '2s', call_timeout = '10m' }";
     let mut plugin = Subject::hostile(patient).await.unwrap();
     assert_eq!(plugin.publish().await, Ok(vec![]));
     // Nor are many waits that are shorter than a tick.
-    let patient = "config = { do = 'nap', n = 300, ms = 1 }\nlimits = { cpu_per_call = '100ms' }";
+    let patient =
+        "config = { do = 'nap', n = 3000, ms = 1 }\nlimits = { cpu_per_call = '2s', call_timeout = '10m' }";
     let mut plugin = Subject::hostile(patient).await.unwrap();
     assert_eq!(plugin.publish().await, Ok(vec![]));
     let peak = plugin.status()["cpu_peak_ms"].as_f64().unwrap();
-    assert!(peak > 0.0 && peak < 100.0, "{peak}");
+    assert!(peak > 0.0 && peak < 2_000.0, "{peak}");
 }
 
 #[tokio::test]
 async fn a_call_that_is_given_up_costs_the_instance() {
     let mut plugin = Subject::hostile("config = { do = 'sleep', ms = 3600000 }").await.unwrap();
-    let given_up = tokio::time::timeout(Duration::from_millis(50), plugin.publish()).await;
+    let given_up = tokio::time::timeout(ENTERED, plugin.publish()).await;
     assert!(given_up.is_err());
     assert_eq!(plugin.count("memory_bytes"), 0);
     assert_eq!(plugin.status()["last_error"], "was given up in the middle of a call");
-    let given_up = tokio::time::timeout(Duration::from_millis(500), plugin.publish_when_due()).await;
+    let given_up = tokio::time::timeout(ENTERED, plugin.publish_when_due()).await;
     assert!(given_up.is_err(), "the next instance was entered");
     assert_eq!(plugin.count("instances_started"), 2);
 }
@@ -240,7 +250,8 @@ async fn it_lists_few_directories_at_once_and_as_many_as_it_likes_in_turn() {
 async fn siblings_deliver_while_others_fail() {
     let mut honest = Subject::hostile("").await.unwrap();
     for behaviour in ["trap", "panic", "exit", "spin", "memory-bomb"] {
-        let mut bad = Subject::hostile(&format!("config = {{ do = '{behaviour}' }}\n{TIGHT}")).await.unwrap();
+        let mut bad =
+            Subject::hostile(&format!("config = {{ do = '{behaviour}' }}\n{COMPUTING}")).await.unwrap();
         let batch = events(1_024);
         let (bad, good) = tokio::join!(
             bad.publisher.publish_event_metrics(&batch),

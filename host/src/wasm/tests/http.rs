@@ -178,8 +178,12 @@ async fn a_guest_waits_no_longer_than_it_wants_nor_than_its_call_may_take() {
     let (told, plugin) = attempt(&format!("timeout_ms = 50, url = '{address}'"), &grant, "").await;
     assert!(told.contains("ConnectionReadTimeout"), "{told}");
     assert_eq!(plugin.count("http_failed"), 1);
-    let mut plugin =
-        guest(&format!("do = 'http-post', url = '{address}'"), &grant, "call_timeout = '300ms'").await;
+    let mut plugin = guest(
+        &format!("do = 'http-post', url = '{address}'"),
+        &grant,
+        "call_timeout = '300ms', cpu_per_call = '5m'",
+    )
+    .await;
     let error = plugin.publish().await.unwrap_err().to_string();
     assert!(error.contains("ConnectionReadTimeout") || error.contains("call timeout of 300ms"), "{error}");
 }

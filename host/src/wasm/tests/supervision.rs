@@ -155,7 +155,7 @@ async fn a_plugin_that_cannot_flush_is_quarantined_although_it_publishes() {
 
 #[tokio::test]
 async fn a_slow_server_is_no_fault_of_the_plugin_nor_of_a_record() {
-    let slow = "config = { do = 'sleep', ms = 3600000 }\nlimits = { call_timeout = '20ms', strikes = 2 }";
+    let slow = "config = { do = 'sleep', ms = 3600000 }\nlimits = { call_timeout = '500ms', cpu_per_call = '5m', strikes = 2 }";
     let mut plugin = Subject::hostile(slow).await.unwrap();
     for late in 1..=4 {
         let PublishError::Retry { after, .. } = publish(&mut plugin, &events(8)).await.unwrap_err() else {
@@ -238,7 +238,7 @@ async fn instances_share_a_batch_and_one_that_dies_costs_its_own_share() {
     let section = "config = { do = 'sleep', ms = 3600000 }\nlimits = { instances = 4 }";
     let mut plugin = Subject::hostile(section).await.unwrap();
     let batch = events(8);
-    let given_up = tokio::time::timeout(Duration::from_millis(200), publish(&mut plugin, &batch)).await;
+    let given_up = tokio::time::timeout(Duration::from_secs(3), publish(&mut plugin, &batch)).await;
     assert!(given_up.is_err());
     while plugin.count("instances") > 0 {
         tokio::task::yield_now().await;

