@@ -30,5 +30,6 @@ mod reloads;
 mod remote_write;
 mod servers;
 mod shutdown;
+mod soak;
 mod supervision;
 mod trust;

@@ -94,7 +94,12 @@ impl Process {
 
     /// Asks it to end, as an operator's `kill` does.
     pub fn terminate(&self) {
-        signal("TERM", &self.child.id().to_string());
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        signal(name, &self.child.id().to_string());
     }
 
     /// Ends it at once, and all that a server has started.
