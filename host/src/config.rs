@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod access;
 mod delivery;
 mod deserialize;
 mod document;
@@ -31,6 +32,7 @@ mod substitute;
 mod tests;
 pub mod units;
 
+pub use access::{Access, MIN_TOKEN, is_loopback};
 pub use delivery::{BatchConfig, DeliveryConfig, From, Overflow, RetryConfig};
 pub use only::{Glob, Only, OnlyKind, OnlyStatus, Share};
 pub use problems::{ConfigError, Problem, Problems};
@@ -224,6 +226,9 @@ impl Config {
             ("reports.max_names", self.reports.max_names != new.reports.max_names),
             ("server.enabled", old_server.enabled != new_server.enabled),
             ("server.listen", old_server.listen != new_server.listen),
+            ("server.otlp_listen", old_server.otlp_listen != new_server.otlp_listen),
+            ("server.allow_without_token", old_server.allow_without_token != new_server.allow_without_token),
+            ("server.cors_origins", old_server.cors_origins != new_server.cors_origins),
             ("server.token", old_server.token != new_server.token),
             ("server.hosts", old_server.hosts != new_server.hosts),
             ("server.max_body", old_server.max_body != new_server.max_body),

@@ -173,6 +173,9 @@ pub struct PublisherStatus {
     pub since: Timestamp,
     /// What became of its records.
     pub books: Books,
+    /// When records were last lost to an overflow (`books.dropped.overflow`), if any were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_overflow: Option<Timestamp>,
     /// Calls of the publisher.
     pub attempts: u64,
     /// Calls that failed, wholly or for some rows.
@@ -212,6 +215,7 @@ impl PublisherStatus {
             reason: Some(reason.clone()),
             since,
             books: Books::default(),
+            last_overflow: None,
             attempts: 0,
             failed_attempts: 0,
             attempt_seconds: 0.0,
@@ -318,6 +322,7 @@ impl Delivery {
             reason: live.reason,
             since: live.since,
             books: self.cursor.books(),
+            last_overflow: self.cursor.last_loss(),
             attempts: live.attempts,
             failed_attempts: live.failed_attempts,
             attempt_seconds: live.attempt_time.as_secs_f64(),

@@ -23,6 +23,8 @@ mod desired;
 #[cfg(feature = "wasm")]
 mod lock;
 mod plugins;
+#[cfg(feature = "server")]
+mod readiness;
 mod vitals;
 
 #[cfg(test)]

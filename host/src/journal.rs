@@ -17,7 +17,7 @@ mod tests;
 
 pub use books::{Books, DropReason, Dropped, Settled};
 
-use crate::record::{Batch, SharedBatch, ViewGauge};
+use crate::record::{Batch, SharedBatch, Timestamp, ViewGauge};
 use memory::Memory;
 use parking_lot::Mutex;
 use std::ops::Range;
@@ -173,7 +173,16 @@ impl Journal {
     ///
     /// What the append would be told.
     pub fn would_take(&self, records: usize) -> Result<(), Refused> {
-        self.0.memory.lock().would_take(records)
+        self.0.memory.lock().would_take(records, 0)
+    }
+
+    /// Whether it refuses even a small append: everything that is sent in is refused until a publisher moves on.
+    ///
+    /// # Errors
+    ///
+    /// It does, and why.
+    pub fn takes_anything(&self) -> Result<(), Refused> {
+        self.0.memory.lock().would_take(1, 1_024)
     }
 
     /// Returns when an append would press nobody, or after `patience`. A publisher that is at work and keeps up, but is
@@ -316,6 +325,11 @@ impl Cursor {
     /// How long the oldest batch that is not acknowledged has been waiting; nothing where all of them are.
     pub fn behind(&self) -> Duration {
         self.journal.0.memory.lock().behind(self.id)
+    }
+
+    /// When it last lost records to an overflow; none if it never did, or has ended.
+    pub fn last_loss(&self) -> Option<Timestamp> {
+        self.journal.0.memory.lock().last_loss(self.id)
     }
 
     /// Ends the cursor: its backlog is dropped for `reason`. Returns the final books; if it had ended, those of then.

@@ -13,6 +13,9 @@ pub mod recorder;
 
 pub mod journal;
 
+#[cfg(any(feature = "server", feature = "prometheus"))]
+pub mod listen;
+
 pub mod delivery;
 pub mod publisher;
 pub mod publishers;

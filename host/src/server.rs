@@ -2,28 +2,33 @@
 //!
 //! Invariants: nobody reaches a handler whose `Host`, `Origin` and token have not been checked (browsers reach
 //! loopback, so loopback alone is no protection); everything that a stranger can make the host hold or wait for is
-//! bounded: connections, headers, bodies, decompressed sizes, time. The server reads reports, hands records to the
-//! collector and resets plugins; it changes nothing else.
+//! bounded: connections, headers, bodies, decompressed sizes, answers, time. The server reads reports, hands records to
+//! the collector and resets plugins; it changes nothing else.
 
-mod connections;
+mod answers;
 mod counts;
-mod guard;
+mod front;
 mod ingest;
 mod reports;
+mod signals;
 
 use crate::collector::Collector;
+use crate::config::Access;
 use crate::ingest::body::{Bounds, Memory, Refusal};
+use crate::listen::{Guard, GuardSettings, Lane, Places, Stalled, accepts_gzip};
 use crate::recorder::Recorder;
 use crate::registry::ResetError;
 use crate::report::{Exposition, Reports};
+use answers::{answer, written};
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 pub use counts::IngestCounts;
+use front::Front;
 use futures_util::future::BoxFuture;
-use guard::Guard;
+use signals::Signals;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,15 +40,20 @@ use tokio::sync::Semaphore;
 pub struct ServerSettings {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where it listens for OTLP beside that.
+    pub otlp_listen: OtlpListen,
     /// The bearer token that every request but health must carry.
     pub token: Option<String>,
     /// Further `Host` names that are answered, with or without a port.
     pub hosts: Vec<String>,
+    /// Origins whose pages may send records.
+    pub cors_origins: Vec<String>,
     /// Bytes of a body as received.
     pub max_body: usize,
     /// Bytes of a body when decompressed.
     pub max_decompressed: usize,
-    /// Connections at a time; others wait.
+    /// Requests with records at a time. Connections may be [`QUESTIONS`] more, so that health, reports and scrapes are
+    /// answered while all of these are taken.
     pub max_connections: usize,
     /// Whether it may listen on another address than loopback without a token.
     pub allow_without_token: bool,
@@ -55,8 +65,10 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 4680)),
+            otlp_listen: OtlpListen::Off,
             token: None,
             hosts: Vec::new(),
+            cors_origins: Vec::new(),
             max_body: 16 << 20,
             max_decompressed: 64 << 20,
             max_connections: 1024,
@@ -76,6 +88,20 @@ impl std::fmt::Debug for ServerSettings {
     }
 }
 
+/// Where the server listens for OTLP beside its own address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtlpListen {
+    /// Nowhere.
+    Off,
+    /// Here, if the port is free.
+    IfFree(SocketAddr),
+    /// Here.
+    At(SocketAddr),
+}
+
+/// Connections beyond those of requests with records.
+pub const QUESTIONS: usize = 64;
+
 /// How long the server waits for whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
@@ -85,7 +111,7 @@ pub struct Timeouts {
     pub body_idle: Duration,
     /// For the whole of a body.
     pub body: Duration,
-    /// For a client that does not read its answer.
+    /// For a client to read each 64 KiB of its answer.
     pub write: Duration,
     /// At shutdown, for requests in flight.
     pub drain: Duration,
@@ -120,25 +146,27 @@ pub struct Services {
     pub reset_plugin: Arc<dyn Fn(String) -> BoxFuture<'static, Result<(), ResetError>> + Send + Sync>,
     /// The host's own metrics in the text exposition format.
     pub host_metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Whether the host is ready, or why not.
-    pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Why the host is not ready; nothing if it is.
+    pub unready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 /// Why the server does not listen.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Other machines could reach it, and anyone may ask.
-    #[error(
-        "server.listen is {0}, which other machines can reach: set server.token, or server.allow_without_token = true"
-    )]
-    TokenRequired(SocketAddr),
-    /// The token is no secret, or no header can carry it.
-    #[error("server.token must be visible ASCII characters, at least one")]
-    UnusableToken,
+    /// Strangers could ask, or nobody could.
+    #[error("server.{key}: {problem}")]
+    Unguarded {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The address cannot be had.
-    #[error("cannot listen on server.listen = \"{listen}\"; is another host running there?")]
+    #[error("cannot listen on server.{key} = \"{listen}\"; is another host running there?")]
     Listen {
+        /// The setting.
+        key: &'static str,
         /// The address.
         listen: SocketAddr,
         /// Why not.
@@ -154,6 +182,7 @@ pub struct Server(());
 #[derive(Debug)]
 pub struct BoundServer {
     listener: TcpListener,
+    otlp: Option<TcpListener>,
     local_addr: SocketAddr,
     settings: ServerSettings,
     counts: IngestCounts,
@@ -164,22 +193,57 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The settings are unsafe, or the address cannot be had.
+    /// The settings are unsafe, or an address cannot be had that is to be had.
     pub async fn bind(settings: ServerSettings) -> Result<BoundServer, BindError> {
         let listen = settings.listen;
-        match &settings.token {
-            Some(token) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                return Err(BindError::UnusableToken);
-            }
-            None if !listen.ip().to_canonical().is_loopback() && !settings.allow_without_token => {
-                return Err(BindError::TokenRequired(listen));
-            }
-            _ => {}
-        }
-        let failed = |source| BindError::Listen { listen, source };
+        settings.check("listen", listen)?;
+        let failed = |source| BindError::Listen { key: "listen", listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
-        Ok(BoundServer { listener, local_addr, settings, counts: IngestCounts::default() })
+        let otlp = match settings.otlp_listen {
+            OtlpListen::Off => None,
+            OtlpListen::IfFree(address) => {
+                settings.check("otlp_listen", address)?;
+                let bound = TcpListener::bind(address).await;
+                bound.inspect_err(|error| log_taken(address, error)).ok()
+            }
+            OtlpListen::At(listen) => {
+                settings.check("otlp_listen", listen)?;
+                let failed = |source| BindError::Listen { key: "otlp_listen", listen, source };
+                Some(TcpListener::bind(listen).await.map_err(failed)?)
+            }
+        };
+        let bound = BoundServer { listener, otlp, local_addr, settings, counts: IngestCounts::default() };
+        if let Some(address) = bound.otlp_addr() {
+            tracing::info!(%address, "listens for OTLP");
+        }
+        Ok(bound)
+    }
+}
+
+fn log_taken(address: SocketAddr, error: &std::io::Error) {
+    tracing::warn!(
+        %error,
+        "cannot listen for OTLP on {address}: spans are taken on server.listen only; set server.otlp_listen to \
+         another address, or to \"off\""
+    );
+}
+
+impl ServerSettings {
+    /// Whether the server may listen on `listen`, which is the setting `key`.
+    fn check(&self, key: &'static str, listen: SocketAddr) -> Result<(), BindError> {
+        let access = Access {
+            prefix: "server.",
+            listen,
+            token: self.token.as_deref(),
+            allow_without_token: self.allow_without_token,
+            hosts: &self.hosts,
+        };
+        let first = access.problems().into_iter().next();
+        first.map_or(Ok(()), |(named, problem)| {
+            let key = if named == "listen" { key } else { named };
+            Err(BindError::Unguarded { key, problem })
+        })
     }
 }
 
@@ -189,6 +253,11 @@ impl BoundServer {
         self.local_addr
     }
 
+    /// Where it listens for OTLP beside that, if it does.
+    pub fn otlp_addr(&self) -> Option<SocketAddr> {
+        self.otlp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
     /// What it has taken and refused, for the host's own metrics. The handle lives on.
     pub fn counts(&self) -> IngestCounts {
         self.counts.clone()
@@ -196,10 +265,24 @@ impl BoundServer {
 
     /// Answers until `shutdown`; then requests in flight are finished, up to a deadline, and the rest is cut off.
     pub async fn serve(self, services: Services, shutdown: impl Future<Output = ()>) {
-        let Self { listener, settings, counts, .. } = self;
-        let guard = Arc::new(Guard::new(settings.token.as_deref(), &settings.hosts));
-        let router = router(services, counts, &settings);
-        connections::serve(listener, &settings, guard, router, shutdown).await;
+        let Self { listener, otlp, settings, counts, .. } = self;
+        let places = Places::new(settings.max_connections.max(1).saturating_add(QUESTIONS));
+        counts.count_closed(places.clone());
+        let shared = shared(services, counts.clone(), &settings, &places);
+        let guard = GuardSettings {
+            prefix: "server.".to_owned(),
+            token: settings.token.clone(),
+            hosts: settings.hosts.clone(),
+            cors_origins: settings.cors_origins.clone(),
+        };
+        let front = Front::new(Guard::new(guard, counts.refusals().clone()), &settings, places);
+        front::serve(
+            front,
+            (listener, router(&shared)),
+            otlp.map(|otlp| (otlp, otlp_router(&shared))),
+            shutdown,
+        )
+        .await;
     }
 }
 
@@ -212,13 +295,19 @@ struct Shared {
     memory: Memory,
     /// Bodies that are decoded at a time: each may take many times what was received.
     decoding: Arc<Semaphore>,
-    /// Reports that are written at a time.
-    reporting: Arc<Semaphore>,
+    /// Reports of so many rows that few fit into the host's memory at once, and the others.
+    large_reports: Lane,
+    reports: Lane,
+    signals: Signals,
 }
 
-fn router(services: Services, counts: IngestCounts, settings: &ServerSettings) -> Router {
+/// Bytes of answers that are written and not read, in each of the two lanes.
+const MAX_ANSWERS: usize = 32 << 20;
+
+fn shared(services: Services, counts: IngestCounts, settings: &ServerSettings, places: &Places) -> Shared {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let shared = Shared {
+    let relief = places.clone();
+    Shared {
         services,
         counts,
         bounds: Bounds {
@@ -227,16 +316,47 @@ fn router(services: Services, counts: IngestCounts, settings: &ServerSettings) -
             idle: settings.timeouts.body_idle,
             total: settings.timeouts.body,
         },
-        memory: Memory::new(
-            settings.max_body.saturating_mul(8).saturating_add(2 * settings.max_decompressed),
-        ),
+        memory: Memory::new(settings.max_body.saturating_mul(8), settings.max_decompressed.saturating_mul(2))
+            .with_relief(move || {
+                relief.relieve(Stalled::Sender);
+            }),
         decoding: Arc::new(Semaphore::new(threads)),
-        reporting: Arc::new(Semaphore::new(2)),
+        large_reports: Lane::new(places.clone(), 2, MAX_ANSWERS),
+        reports: Lane::new(places.clone(), 2, MAX_ANSWERS),
+        signals: Signals::default(),
+    }
+}
+
+/// What OTLP clients ask for.
+fn otlp_routes() -> Router<Shared> {
+    Router::new()
+        .route("/v1/traces", post(ingest::traces))
+        .route("/v1/logs", post(signals::logs))
+        .route("/v1/metrics", post(signals::metrics))
+}
+
+fn otlp_router(shared: &Shared) -> Router {
+    let nothing = || async {
+        answer(&Refusal::new(
+            StatusCode::NOT_FOUND,
+            "there is nothing here; this address takes POST /v1/traces",
+        ))
     };
+    otlp_routes().fallback(nothing).method_not_allowed_fallback(wrong_method).with_state(shared.clone())
+}
+
+async fn wrong_method() -> Response {
+    answer(&Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the method is not allowed here; GET / lists what is",
+    ))
+}
+
+fn router(shared: &Shared) -> Router {
     Router::new()
         .route("/", get(|| async { ([(header::CONTENT_TYPE, TEXT)], INDEX) }))
         .route("/v1/records", post(ingest::records))
-        .route("/v1/traces", post(ingest::traces))
+        .merge(otlp_routes())
         .nest("/v1/report", reports::router())
         .route("/v1/plugins/{label}/reset", post(reset))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -245,7 +365,8 @@ fn router(services: Services, counts: IngestCounts, settings: &ServerSettings) -
         .fallback(|| async {
             answer(&Refusal::new(StatusCode::NOT_FOUND, "there is nothing here; GET / lists what there is"))
         })
-        .with_state(shared)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(shared.clone())
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -270,10 +391,12 @@ Reports take ?limit=N, the rows that are listed.
 ";
 
 async fn ready(State(shared): State<Shared>) -> Response {
-    match (shared.services.ready)() {
-        Ok(()) => "ready\n".into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
+    let reasons = (shared.services.unready)();
+    if reasons.is_empty() {
+        return "ready\n".into_response();
     }
+    let text: String = reasons.iter().map(|reason| format!("not ready: {reason}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 async fn reset(State(shared): State<Shared>, Path(label): Path<String>) -> Response {
@@ -283,45 +406,10 @@ async fn reset(State(shared): State<Shared>, Path(label): Path<String>) -> Respo
     }
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    let text = (shared.services.host_metrics)();
-    ([(header::CONTENT_TYPE, Exposition::CONTENT_TYPE)], text).into_response()
-}
-
-/// A refusal as JSON.
-fn answer(refusal: &Refusal) -> Response {
-    let body = serde_json::json!({ "error": refusal.message }).to_string();
-    with_body(refusal, "application/json", body.into_bytes())
-}
-
-/// A refusal with a body of another form.
-fn with_body(refusal: &Refusal, content_type: &'static str, body: Vec<u8>) -> Response {
-    let mut response = (refusal.status, [(header::CONTENT_TYPE, content_type)], body).into_response();
-    let headers = response.headers_mut();
-    if let Some(after) = refusal.retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
-    }
-    if refusal.status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if refusal.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    response
-}
-
-/// What every answer says to browsers: guess no type, embed it nowhere, keep no copy.
-const HARDENING: [(HeaderName, &str); 3] = [
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (header::CACHE_CONTROL, "no-store"),
-];
-
-fn harden(mut response: Response) -> Response {
-    for (name, value) in HARDENING {
-        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
-    }
-    response
+async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let host_metrics = shared.services.host_metrics.clone();
+    let write = move || Ok::<_, std::convert::Infallible>(host_metrics().into_bytes());
+    written(Exposition::CONTENT_TYPE, shared.reports.write(accepts_gzip(&headers), write).await)
 }
 
 #[cfg(test)]

@@ -38,6 +38,28 @@ async fn every_span_of_opentelemetrys_sdk_arrives_everywhere() {
     in_the_file(&folder, &sent);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_user_of_an_sdk_that_sends_all_signals_learns_once_what_to_set() {
+    let Some(python) = python() else {
+        return skipped("OpenTelemetry's SDK for Python is not installed");
+    };
+    let folder = Folder::new("");
+    let (mut process, api) = Process::host(&folder, "").await;
+    let mut client = Command::new(&python);
+    client.arg(root().join("tests/clients/otel_signals.py")).arg(api.url());
+    let mut client = Process::start(&mut client);
+    let ended = client.ended().await;
+    let output = client.output();
+    assert!(ended.success(), "{ended}: {output}");
+    let told: Vec<&str> = output.lines().filter(|line| line.contains("Failed to export")).collect();
+    assert_eq!(told.len(), 2, "one line for each signal: {output}");
+    for key in ["OTEL_METRICS_EXPORTER=none", "OTEL_LOGS_EXPORTER=none"] {
+        assert!(told.iter().any(|line| line.contains(key)), "{key}: {output}");
+    }
+    process.terminate();
+    assert!(process.ended().await.success(), "{}", process.output());
+}
+
 async fn send(python: &Path, url: &str) -> Value {
     let mut client = Command::new(python);
     client.arg(root().join("tests/clients/otel_spans.py")).arg(url);

@@ -67,6 +67,7 @@ async fn a_dead_publisher_loses_its_oldest_and_holds_back_nobody() {
     let backlog = down["books"]["backlog"].as_u64().unwrap();
     assert!((1_000..=1_500).contains(&backlog), "{down:#}");
     assert_eq!(down["books"]["dropped"]["overflow"], 5_000 - backlog, "{down:#}");
+    assert!(down["last_overflow"].is_string(), "its state says so, too: {down:#}");
     let metrics = running.host.metrics();
     for (publisher, dropped) in [("remote", 5_000 - backlog), ("archive", 0)] {
         let labels = format!("outcome=\"dropped_overflow\",publisher=\"{publisher}\"");
@@ -103,10 +104,15 @@ async fn senders_wait_for_a_publisher_that_must_not_lose_anything() {
     assert!(accepted >= 900, "{accepted} were taken");
     let down = running.api.publisher("remote").await;
     assert_eq!(down["books"]["backlog"], accepted, "{down:#}");
+    let ready = reqwest::get(format!("{}/readyz", running.api.url())).await.unwrap();
+    assert_eq!(ready.status(), 503, "{ready:?}");
+    let reasons = ready.text().await.unwrap();
+    assert!(reasons.contains("records are refused") && reasons.contains("\"remote\""), "{reasons}");
 
     server.up.store(true, Ordering::Relaxed);
     let back = running.api.until_delivered("remote", accepted).await;
     assert_eq!(back["books"]["dropped"]["overflow"], 0, "{back:#}");
+    assert_eq!(running.api.get("/readyz").await.as_deref(), Some("ready\n"));
     running.api.post(&events(accepted..accepted + 100)).await;
     accepted += 100;
     running.api.until_delivered("remote", accepted).await;

@@ -1,8 +1,9 @@
 //! The host's own sections, each with its defaults. Paths are as they were written; `Config` resolves them.
 
+use super::access::{Access, is_loopback};
 use super::reader::Check;
 use super::secrets::Secret;
-use super::units::{self, ByteSize};
+use super::units::{self, ByteSize, OptionalAddress};
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -59,17 +60,22 @@ pub struct ServerConfig {
     /// Where it listens.
     #[serde(deserialize_with = "units::address")]
     pub listen: SocketAddr,
+    /// Where it listens for OTLP beside that; the port 4318 of the same address unless it says otherwise.
+    #[serde(deserialize_with = "units::optional_address")]
+    pub otlp_listen: OptionalAddress,
     /// The bearer token that requests must carry.
     pub token: Option<Secret>,
     /// Whether it may listen on another address than loopback without a token.
     pub allow_without_token: bool,
     /// Further `Host` names that are answered.
     pub hosts: Vec<String>,
+    /// Origins whose pages may send records, such as `https://app.example`.
+    pub cors_origins: Vec<String>,
     /// The size of a request's body, as received.
     pub max_body: ByteSize,
     /// The size of a request's body, decompressed.
     pub max_decompressed: ByteSize,
-    /// Connections at a time.
+    /// Requests with records at a time; 64 connections more are for everything else.
     pub max_connections: usize,
 }
 
@@ -150,9 +156,11 @@ impl Default for ServerConfig {
         Self {
             enabled: true,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4680)),
+            otlp_listen: OptionalAddress::Unsaid,
             token: None,
             allow_without_token: false,
             hosts: Vec::new(),
+            cors_origins: Vec::new(),
             max_body: ByteSize::mib(16),
             max_decompressed: ByteSize::mib(64),
             max_connections: 1_024,
@@ -213,26 +221,35 @@ impl Section for ReportsConfig {
 
 impl Section for ServerConfig {
     fn validate(&self, check: &mut Check<'_>) {
-        let guarded = !self.enabled
-            || self.listen.ip().is_loopback()
-            || self.token.is_some()
-            || self.allow_without_token;
-        check.that(&["listen", "token", "allow_without_token", "enabled"], guarded, || {
-            format!(
-                "{} can be reached from other machines: set server.token, or server.allow_without_token = true",
-                self.listen
-            )
-        });
-        let blank = |token: &Secret| token.expose().trim().is_empty();
-        check.that(&["token"], !self.token.as_ref().is_some_and(blank), || {
-            "is empty, remove it or give one".to_owned()
-        });
-        let is_name = |host: &String| {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
-            !host.is_empty() && host.chars().all(allowed)
+        let access = Access {
+            prefix: "server.",
+            listen: self.listen,
+            token: self.token.as_ref().map(Secret::expose),
+            allow_without_token: self.allow_without_token,
+            hosts: &self.hosts,
         };
-        check.that(&["hosts"], self.hosts.iter().all(is_name), || {
-            "expected host names such as \"pressroom.example\", without a scheme or a path".to_owned()
+        for (key, problem) in access.problems() {
+            match key {
+                "listen" => {
+                    let keys = ["listen", "token", "allow_without_token", "enabled"];
+                    check.that(&keys, !self.enabled, || problem);
+                }
+                key => check.that(&[key], false, || problem),
+            }
+        }
+        if let OptionalAddress::At(listen) = self.otlp_listen
+            && is_loopback(self.listen)
+        {
+            let keys = ["otlp_listen", "token", "allow_without_token", "enabled"];
+            for (_, problem) in
+                (Access { listen, ..access }).problems().into_iter().filter(|(key, _)| *key == "listen")
+            {
+                check.that(&keys, !self.enabled, || problem);
+            }
+        }
+        check.that(&["cors_origins"], self.cors_origins.iter().all(|origin| is_origin(origin)), || {
+            "expected origins such as \"https://app.example\" or \"http://localhost:3000\", each in full"
+                .to_owned()
         });
         check.positive("max_body", self.max_body.bytes());
         check.that(&["max_decompressed", "max_body"], self.max_body <= self.max_decompressed, || {
@@ -240,6 +257,13 @@ impl Section for ServerConfig {
         });
         check.positive("max_connections", self.max_connections as u64);
     }
+}
+
+/// As browsers say it: a scheme, a host, and a port that is not the scheme's own.
+fn is_origin(origin: &str) -> bool {
+    let authority = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
+    authority.is_some_and(|authority| !authority.is_empty() && authority.chars().all(allowed))
 }
 
 impl Section for PluginsConfig {

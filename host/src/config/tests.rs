@@ -265,8 +265,10 @@ fn what_needs_a_restart_is_named() {
         old.needs_restart(&good(&EXAMPLE.replace("path = \"dead-letters.jsonl\"", ""))),
         Vec::<String>::new()
     );
-    let new =
-        EXAMPLE.replace("127.0.0.1:4680", "127.0.0.1:1").replace("256MiB", "1GiB").replace("${TOKEN}", "x");
+    let new = EXAMPLE
+        .replace("127.0.0.1:4680", "127.0.0.1:1")
+        .replace("256MiB", "1GiB")
+        .replace("${TOKEN}", "another-token");
     assert_eq!(old.needs_restart(&good(&new)), ["journal.max_bytes", "server.listen", "server.token"]);
 }
 

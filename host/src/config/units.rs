@@ -150,10 +150,48 @@ pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr,
             f.write_str("an IP address and a port such as \"127.0.0.1:4680\"")
         }
         fn visit_str<E: Error>(self, text: &str) -> Result<SocketAddr, E> {
-            let parsed = match text.strip_prefix("localhost:") {
-                Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
-                None => text.parse().ok(),
-            };
+            parse_address(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+    deserializer.deserialize_str(Address)
+}
+
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        None => text.parse().ok(),
+    }
+}
+
+/// An address to listen on, which may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionalAddress {
+    /// The key is absent.
+    Unsaid,
+    /// `"off"`.
+    Off,
+    /// This one.
+    At(SocketAddr),
+}
+
+/// Reads an address as [`address`] does, or `off`; with `#[serde(default)]`.
+///
+/// # Errors
+///
+/// As there.
+pub fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OptionalAddress, D::Error> {
+    struct Address;
+    impl Visitor<'_> for Address {
+        type Value = OptionalAddress;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an IP address and a port such as \"127.0.0.1:4318\", or \"off\"")
+        }
+        fn visit_str<E: Error>(self, text: &str) -> Result<OptionalAddress, E> {
+            if text == "off" {
+                return Ok(OptionalAddress::Off);
+            }
+            let parsed = parse_address(text).map(OptionalAddress::At);
             parsed.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
         }
     }

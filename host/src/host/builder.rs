@@ -3,6 +3,8 @@
 use super::catalog::Catalog;
 use super::desired::Planner;
 use super::plugins::PluginDir;
+#[cfg(feature = "server")]
+use super::readiness;
 use super::{Host, Inner, follow_changes, log_applied, vitals};
 use crate::collector::{Collector, CollectorSettings};
 use crate::config::{Config, ConfigError};
@@ -274,10 +276,9 @@ impl Host {
             let registry = registry.clone();
             Box::pin(async move { registry.reset(&label).await })
         });
-        let ready = Arc::new(move || match weak.upgrade() {
-            Some(host) if *host.stop.borrow() => Err("the host is shutting down".to_owned()),
-            Some(_) => Ok(()),
-            None => Err("the host has ended".to_owned()),
+        let unready = Arc::new(move || {
+            weak.upgrade()
+                .map_or_else(|| vec!["the host has ended".to_owned()], |host| readiness::reasons(&host))
         });
         crate::server::Services {
             collector: self.0.collector.clone(),
@@ -287,7 +288,7 @@ impl Host {
             plugins,
             reset_plugin,
             host_metrics: self.0.planner.host_metrics.clone(),
-            ready,
+            unready,
         }
     }
 }
@@ -365,6 +366,8 @@ async fn bind(config: &Config) -> Result<Option<crate::server::BoundServer>, Sta
     }
     let settings = crate::server::ServerSettings {
         listen: server.listen,
+        otlp_listen: otlp_listen(server),
+        cors_origins: server.cors_origins.clone(),
         token: server.token.as_ref().map(|token| token.expose().to_owned()),
         hosts: server.hosts.clone(),
         max_body: server.max_body.as_usize(),
@@ -375,6 +378,23 @@ async fn bind(config: &Config) -> Result<Option<crate::server::BoundServer>, Sta
     };
     Ok(Some(crate::server::Server::bind(settings).await?))
 }
+
+/// OTLP's own port of the server's address, if it is free, where the configuration does not say. (A server on any free
+/// port is one of many: none of them takes a port that all would want.)
+#[cfg(feature = "server")]
+fn otlp_listen(server: &crate::config::ServerConfig) -> crate::server::OtlpListen {
+    use crate::config::units::OptionalAddress;
+    use crate::server::OtlpListen;
+    match server.otlp_listen {
+        OptionalAddress::Unsaid if server.listen.port() == 0 => OtlpListen::Off,
+        OptionalAddress::Unsaid => OtlpListen::IfFree((server.listen.ip(), OTLP_PORT).into()),
+        OptionalAddress::Off => OtlpListen::Off,
+        OptionalAddress::At(address) => OtlpListen::At(address),
+    }
+}
+
+#[cfg(feature = "server")]
+const OTLP_PORT: u16 = 4318;
 
 fn journal_settings(config: &Config) -> JournalSettings {
     let journal = &config.journal;

@@ -56,6 +56,34 @@ async fn an_embedded_publisher_gets_everything_and_the_books_close() {
     assert_eq!(closing.publishers[0].books.delivered, 10_001);
 }
 
+struct Holding;
+
+#[async_trait::async_trait]
+impl Publisher for Holding {
+    async fn publish_event_metrics(&mut self, _: &EventBatch) -> PublishResult {
+        Err(crate::publisher::PublishError::hold("the password is wrong\n"))
+    }
+    async fn publish_network_metrics(&mut self, _: &NetworkBatch) -> PublishResult {
+        Ok(Vec::new())
+    }
+}
+
+#[cfg(feature = "server")]
+#[tokio::test(start_paused = true)]
+async fn a_host_is_not_ready_while_a_publisher_is_held_and_says_which() {
+    let host = Host::builder().publisher("mine", || Holding).start().await.unwrap();
+    assert_eq!(super::readiness::reasons(&host.0), [""; 0]);
+    host.recorder().event("resize").task("42").start().complete();
+    while host.publishers()[0].state != crate::delivery::State::Held {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let reasons = super::readiness::reasons(&host.0);
+    assert_eq!(reasons, ["publisher \"mine\" is held: the password is wrong\\n"]);
+    host.shutdown(Duration::ZERO).await;
+    let reasons = super::readiness::reasons(&host.0);
+    assert_eq!(reasons[0], "the host is shutting down");
+}
+
 #[tokio::test]
 async fn a_changed_file_is_applied_as_a_difference_and_a_wrong_one_is_not() {
     let dir = tempfile::tempdir().unwrap();

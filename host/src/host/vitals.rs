@@ -92,9 +92,23 @@ fn expose_publisher(mut out: Exposition, status: &PublisherStatus) -> Exposition
         );
     match &status.detail {
         Some(detail) if &*status.kind == "wasm" => expose_plugin(out, label, detail),
+        Some(detail) if &*status.kind == "prometheus" => expose_listener(out, label, detail),
         detail if *status.kind == *composite::TYPE => expose_members(out, label, detail.as_ref()),
         _ => out,
     }
+}
+
+/// Scrapes that a listener refused, by reason.
+fn expose_listener(mut out: Exposition, label: &str, detail: &Value) -> Exposition {
+    for (reason, count) in detail["refused"].as_object().into_iter().flatten() {
+        out = out.counter(
+            "pressroom_scrape_refused_total",
+            "Scrapes that were refused for their head: Host (hosts), Origin, the token.",
+            &[("publisher", label), ("reason", reason)],
+            count.as_u64().unwrap_or_default(),
+        );
+    }
+    out
 }
 
 /// What a plugin's status says of itself, as far as it is a number. A plugin that was replaced begins anew.

@@ -1,7 +1,7 @@
 //! Receives a request's body: bounded in size, in time, and together with all the others; gunzipped if it came so.
 //!
 //! Invariant: no request makes the host hold more than its bounds, and all of them together no more than
-//! [`Memory`] allows, whatever their headers say.
+//! [`Memory`] allows, whatever their headers say. Where there is no room, slow senders make it.
 
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,6 +12,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// What one body may be.
@@ -53,46 +54,86 @@ impl Refusal {
 /// What a client says of its body's length is believed up to here: it has sent nothing yet.
 const MAX_ANNOUNCED: usize = 512 << 10;
 
-/// The bytes of all bodies that are being received or decoded, and their bound.
-#[derive(Clone, Debug)]
+/// How long a body waits for others that are being received.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The bytes of all bodies that are being received, and of all that are being decompressed, and their bounds: slow
+/// senders leave room for what has arrived.
+#[derive(Clone)]
 pub struct Memory {
-    held: Arc<AtomicUsize>,
+    receiving: Arc<Pool>,
+    decompressing: Arc<Pool>,
+    relief: Arc<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    held: AtomicUsize,
     most: usize,
+    /// Some of it was given back.
+    freed: Notify,
 }
 
 impl Memory {
-    /// Room for `most` bytes.
-    pub fn new(most: usize) -> Self {
-        Self { held: Arc::default(), most }
+    /// Room for so many bytes as they are received, and so many as they are decompressed.
+    pub fn new(received: usize, decompressed: usize) -> Self {
+        let pool = |most| Arc::new(Pool { held: AtomicUsize::new(0), most, freed: Notify::new() });
+        Self { receiving: pool(received), decompressing: pool(decompressed), relief: Arc::new(|| {}) }
     }
 
-    fn hold(&self) -> Held {
-        Held { memory: self.clone(), bytes: 0 }
+    /// Calls `relief` where there is no room: it ends a request whose sender is slow, if there is one.
+    pub fn with_relief(mut self, relief: impl Fn() + Send + Sync + 'static) -> Self {
+        self.relief = Arc::new(relief);
+        self
     }
 }
 
-/// A part of [`Memory`], given back when it is dropped.
+/// A part of a pool, given back when it is dropped.
 #[derive(Debug)]
 pub struct Held {
-    memory: Memory,
+    pool: Arc<Pool>,
     bytes: usize,
 }
 
 impl Held {
+    fn of(pool: &Arc<Pool>) -> Self {
+        Self { pool: pool.clone(), bytes: 0 }
+    }
+
     fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let before = self.memory.held.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes += bytes;
-        if before.saturating_add(bytes) > self.memory.most {
+        let most = self.pool.most;
+        let grown = |held: usize| held.checked_add(bytes).filter(|held| *held <= most);
+        if self.pool.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_err() {
             let message = "too much is being received at once; send again";
             return Err(Refusal::for_now(StatusCode::SERVICE_UNAVAILABLE, message, Duration::from_secs(1)));
         }
+        self.bytes += bytes;
         Ok(())
+    }
+
+    /// As [`Held::grow`], after a while in which others end.
+    async fn grow_in_time(&mut self, bytes: usize, relief: &(dyn Fn() + Send + Sync)) -> Result<(), Refusal> {
+        let pool = self.pool.clone();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut freed = std::pin::pin!(pool.freed.notified());
+            // Registered before the try, so that nothing that is given back between the two is missed.
+            freed.as_mut().enable();
+            match self.grow(bytes) {
+                Err(_) if Instant::now() < deadline => relief(),
+                grown => return grown,
+            }
+            // Senders that are quick enough now may be too slow soon.
+            let look = deadline.min(Instant::now() + Duration::from_millis(100));
+            let _ = tokio::time::timeout_at(look, freed).await;
+        }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.memory.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.pool.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.pool.freed.notify_waiters();
     }
 }
 
@@ -101,7 +142,10 @@ impl Drop for Held {
 pub struct Received {
     bytes: Bytes,
     gzip: bool,
+    /// What it takes decompressed.
     held: Held,
+    /// What it takes as it is.
+    _received: Held,
 }
 
 /// Receives a body.
@@ -127,7 +171,7 @@ pub async fn receive(
     let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
     let deadline = Instant::now() + bounds.total;
     let mut body = std::pin::pin!(body);
-    let mut held = memory.hold();
+    let mut held = Held::of(&memory.receiving);
     // Room for what was announced, but no more than has to be believed.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(0);
     let mut bytes = BytesMut::with_capacity(announced.min(MAX_ANNOUNCED));
@@ -145,10 +189,11 @@ pub async fn receive(
         if bytes.len() + data.len() > bounds.received {
             return Err(too_large());
         }
-        held.grow(data.len())?;
+        held.grow_in_time(data.len(), &*memory.relief).await?;
         bytes.extend_from_slice(&data);
     }
-    Ok(Received { bytes: bytes.freeze(), gzip, held })
+    let decompressed = Held::of(&memory.decompressing);
+    Ok(Received { bytes: bytes.freeze(), gzip, held: decompressed, _received: held })
 }
 
 fn gzip(headers: &HeaderMap) -> Result<bool, Refusal> {

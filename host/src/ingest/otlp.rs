@@ -199,6 +199,17 @@ pub fn response(encoding: Encoding, omitted: &Omitted) -> Vec<u8> {
     }
 }
 
+/// The answer to a request of a signal that is not taken: a partial success, whose message says so.
+pub fn untaken(encoding: Encoding, message: &str) -> Vec<u8> {
+    let partial = PartialSuccess { rejected_spans: 0, error_message: message.to_owned() };
+    match encoding {
+        Encoding::Protobuf => Response { partial_success: Some(partial) }.encode_to_vec(),
+        Encoding::Json => {
+            serde_json::json!({ "partialSuccess": { "errorMessage": message } }).to_string().into_bytes()
+        }
+    }
+}
+
 /// The `google.rpc.Status` that answers a request that was not taken; `code` is one of gRPC's.
 pub fn refusal(encoding: Encoding, code: i32, message: &str) -> Vec<u8> {
     match encoding {

@@ -5,7 +5,7 @@
 
 use super::pace::Pace;
 use super::{Books, DropReason, JournalSettings, Overflow, Refused, Segment, Settled, Start};
-use crate::record::{Batch, Record, SharedBatch, ViewGauge};
+use crate::record::{Batch, Record, SharedBatch, Timestamp, ViewGauge};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -40,6 +40,8 @@ struct Place {
     start: u64,
     /// How many times it lost records to an overflow.
     overflows: u64,
+    /// When it last did.
+    last_loss: Option<Timestamp>,
     /// Where it ends, once it has been stopped: the end of a batch.
     stop: Option<u64>,
     /// All but `accepted` and `backlog`, which follow from positions.
@@ -168,6 +170,7 @@ impl Memory {
                 let lost = end - place.next.clamp(first, end);
                 if lost > 0 {
                     place.overflows += 1;
+                    place.last_loss = Some(Timestamp::now());
                     place.books.dropped.overflow += lost;
                     // The first time, the second, the fourth …: loud, and no flood while it goes on.
                     if place.overflows.is_power_of_two() {
@@ -189,14 +192,15 @@ impl Memory {
         unfinished.min_by_key(|place| place.acknowledged)
     }
 
-    /// What an append of `records` would be told now; their bytes are not weighed.
-    pub(super) fn would_take(&self, records: usize) -> Result<(), Refused> {
+    /// What an append of `records` that weigh `bytes` would be told now.
+    pub(super) fn would_take(&self, records: usize, bytes: usize) -> Result<(), Refused> {
         if self.closed {
             return Err(Refused::Closed);
         }
         match self.hindmost_blocking() {
             Some(place)
-                if !self.has_room(records, 0) && !self.could_have_room(records, 0, place.acknowledged) =>
+                if !self.has_room(records, bytes)
+                    && !self.could_have_room(records, bytes, place.acknowledged) =>
             {
                 Err(Refused::Full { label: place.label.clone() })
             }
@@ -229,7 +233,7 @@ impl Memory {
             let lag = place.stop.unwrap_or(end).saturating_sub(place.acknowledged);
             usize::try_from(lag).unwrap_or(usize::MAX) > allowed.max(1) && place.pace.keeps_up(lag, now)
         };
-        self.cursors.iter_mut().filter(|place| place.active).any(pressing) || self.would_take(1).is_err()
+        self.cursors.iter_mut().filter(|place| place.active).any(pressing) || self.would_take(1, 0).is_err()
     }
 
     fn forget_oldest(&mut self) {
@@ -255,6 +259,7 @@ impl Memory {
             in_hand: 0,
             start: at,
             overflows: 0,
+            last_loss: None,
             stop: None,
             books: Books::default(),
             pace: Pace::default(),
@@ -375,6 +380,10 @@ impl Memory {
     }
 
     /// How long the oldest batch that the cursor has not acknowledged has been waiting.
+    pub(super) fn last_loss(&self, id: u32) -> Option<Timestamp> {
+        self.cursors.iter().find(|place| place.id == id)?.last_loss
+    }
+
     pub(super) fn behind(&self, id: u32) -> Duration {
         let Some(place) = self.cursors.iter().find(|place| place.id == id) else { return Duration::ZERO };
         let oldest = self.batches.partition_point(|batch| batch.end() <= place.acknowledged);

@@ -9,7 +9,8 @@ mod listener;
 mod tests;
 
 use super::series::{Series, SeriesSettings, idle_expiry_problem};
-use crate::config::units;
+use crate::config::{Access, Secret, units};
+use crate::listen::{Guard, GuardSettings, RefusedCounts, Why};
 use crate::publisher::{Context, PublishError, PublishResult, Publisher, PublisherType, StatusSource};
 use crate::record::{EventBatch, NetworkBatch};
 use anyhow::Context as _;
@@ -27,6 +28,12 @@ use std::time::Duration;
 pub struct PrometheusConfig {
     /// Where scrapes are answered.
     pub listen: SocketAddr,
+    /// The bearer token that scrapes must carry.
+    pub token: Option<Secret>,
+    /// Whether it may listen on another address than loopback without a token.
+    pub allow_without_token: bool,
+    /// Further `Host` names that are answered.
+    pub hosts: Vec<String>,
     /// Attribute keys that become labels.
     pub labels: Vec<String>,
     /// Upper bounds of the histograms' buckets, in seconds, ascending.
@@ -42,11 +49,31 @@ impl Default for PrometheusConfig {
     fn default() -> Self {
         let SeriesSettings { labels, buckets, max_series } = SeriesSettings::default();
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9464));
-        Self { listen, labels, buckets, max_series, idle_expiry: None }
+        Self {
+            listen,
+            token: None,
+            allow_without_token: false,
+            hosts: Vec::new(),
+            labels,
+            buckets,
+            max_series,
+            idle_expiry: None,
+        }
     }
 }
 
 impl PrometheusConfig {
+    fn access_problems(&self) -> Vec<(String, String)> {
+        let access = Access {
+            prefix: "",
+            listen: self.listen,
+            token: self.token.as_ref().map(Secret::expose),
+            allow_without_token: self.allow_without_token,
+            hosts: &self.hosts,
+        };
+        access.problems().into_iter().map(|(key, problem)| (key.to_owned(), problem)).collect()
+    }
+
     fn series(&self) -> SeriesSettings {
         SeriesSettings {
             labels: self.labels.clone(),
@@ -63,6 +90,8 @@ pub struct PrometheusPublisher {
     series: Arc<Series>,
     /// Absent before `open`, and after a successor has taken it over.
     listener: Option<Listener>,
+    /// Scrapes that were refused.
+    refused: RefusedCounts,
 }
 
 impl PrometheusPublisher {
@@ -95,7 +124,17 @@ impl PrometheusPublisher {
     }
 
     fn served(&self) -> Arc<Served> {
-        Arc::new(Served { series: self.series.clone(), host_metrics: self.context.host_metrics.clone() })
+        let guard = GuardSettings {
+            prefix: format!("publishers.{}.", self.context.label),
+            token: self.config.token.as_ref().map(|token| token.expose().to_owned()),
+            hosts: self.config.hosts.clone(),
+            cors_origins: Vec::new(),
+        };
+        Arc::new(Served {
+            series: self.series.clone(),
+            host_metrics: self.context.host_metrics.clone(),
+            guard: Guard::new(guard, self.refused.clone()),
+        })
     }
 
     fn unavailable(&self) -> String {
@@ -150,12 +189,16 @@ impl Publisher for PrometheusPublisher {
     fn status(&self) -> Option<StatusSource> {
         let address = self.listener.as_ref().map(|listener| listener.address().to_string());
         let (label, series) = (self.context.label.clone(), self.series.clone());
+        let refused = self.refused.clone();
         Some(Arc::new(move || {
+            let refused: serde_json::Map<_, _> =
+                Why::ALL.iter().map(|why| (why.as_str().to_owned(), refused.of(*why).into())).collect();
             serde_json::json!({
                 "label": &*label,
                 "listen": address,
                 "series": series.len(),
                 "overflowed": series.overflowed(),
+                "refused": refused,
             })
         }))
     }
@@ -166,14 +209,19 @@ impl PublisherType for PrometheusPublisher {
     type Config = PrometheusConfig;
 
     fn validate(config: &PrometheusConfig) -> Vec<(String, String)> {
-        let mut problems = config.series().problems();
+        let mut problems = config.access_problems();
+        problems.extend(config.series().problems());
         problems.extend(idle_expiry_problem(config.idle_expiry));
         problems
     }
 
     fn build(config: PrometheusConfig, context: Context) -> anyhow::Result<Self> {
+        if let Some((key, problem)) = config.access_problems().into_iter().next() {
+            anyhow::bail!("publishers.{}.{key}: {problem}", context.label);
+        }
         let series = Series::new(config.series(), config.idle_expiry)
             .with_context(|| format!("wrong settings in [publishers.{}]", context.label))?;
-        Ok(Self { config, context, series: Arc::new(series), listener: None })
+        let (series, refused) = (Arc::new(series), RefusedCounts::default());
+        Ok(Self { config, context, series, listener: None, refused })
     }
 }

@@ -1,17 +1,20 @@
 //! What ingest has taken and refused, for the host's own metrics.
 
+use crate::listen::{Places, RefusedCounts, Why};
 use crate::report::Exposition;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Counts what came in. Cheap to clone; all clones count together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct IngestCounts(Arc<Counts>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Counts {
     records: Door,
     traces: Door,
+    refused: RefusedCounts,
+    places: OnceLock<Places>,
 }
 
 /// One way in.
@@ -49,6 +52,17 @@ impl IngestCounts {
         self.door(from).requests_refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Requests that the guard refused.
+    pub(super) fn refusals(&self) -> &RefusedCounts {
+        &self.0.refused
+    }
+
+    /// Counts the connections that are closed early for their places.
+    pub(super) fn count_closed(&self, places: Places) {
+        // One server serves once.
+        let _ = self.0.places.set(places);
+    }
+
     /// Adds them to the host's own metrics.
     pub fn expose(&self, mut exposition: Exposition) -> Exposition {
         for (name, door) in [("records", &self.0.records), ("traces", &self.0.traces)] {
@@ -67,6 +81,25 @@ impl IngestCounts {
                 door.requests_refused.load(Ordering::Relaxed),
             );
         }
-        exposition
+        for why in Why::ALL {
+            exposition = exposition.counter(
+                "pressroom_http_refused_total",
+                "Requests that were refused for their head: Host (server.hosts), Origin (server.cors_origins), the token.",
+                &[("reason", why.as_str())],
+                self.0.refused.of(why),
+            );
+        }
+        exposition.counter(
+            "pressroom_http_closed_early_total",
+            "Connections that were closed because they stalled, or were idle, and their place was needed.",
+            &[],
+            self.0.places.get().map_or(0, Places::closed),
+        )
+    }
+}
+
+impl std::fmt::Debug for IngestCounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IngestCounts").finish_non_exhaustive()
     }
 }

@@ -1,7 +1,8 @@
 //! `POST /v1/records` and `POST /v1/traces`: receive, decode, hand over, answer.
 
+use super::Shared;
+use super::answers::{answer, content_type, encoding};
 use super::counts::From as Door;
-use super::{Shared, answer, with_body};
 use crate::collector::Refused;
 use crate::ingest::body::{Received, Refusal, receive};
 use crate::ingest::json::{Layout, Message, Refusals, Step};
@@ -12,7 +13,7 @@ use crate::recorder::{EventKey, Outcome, Recorder};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::time::Duration;
@@ -122,24 +123,19 @@ fn unmatched(message: &Message) -> Problem {
 
 /// `POST /v1/traces`.
 pub(super) async fn traces(State(shared): State<Shared>, request: Request) -> Response {
-    let (encoding, content_type) = match content_type(request.headers()).as_str() {
-        "application/x-protobuf" | "application/protobuf" => (Encoding::Protobuf, "application/x-protobuf"),
-        "application/json" => (Encoding::Json, "application/json"),
-        other => {
-            shared.counts.refused(Door::Traces);
-            return answer(&unsupported(other, "application/x-protobuf or application/json"));
-        }
+    let given = content_type(request.headers());
+    let Some((encoding, media_type)) = encoding(&given) else {
+        shared.counts.refused(Door::Traces);
+        return answer(&unsupported(&given, "application/x-protobuf or application/json"));
     };
     match take_traces(&shared, request, encoding).await {
         Ok((accepted, omitted)) => {
             shared.counts.answered(Door::Traces, accepted, omitted.spans);
-            ([(header::CONTENT_TYPE, content_type)], otlp::response(encoding, &omitted)).into_response()
+            ([(header::CONTENT_TYPE, media_type)], otlp::response(encoding, &omitted)).into_response()
         }
         Err(failure) => {
             shared.counts.refused(Door::Traces);
-            let refusal = Refusal::from(failure);
-            let body = otlp::refusal(encoding, code(refusal.status), &refusal.message);
-            with_body(&refusal, content_type, body)
+            answer(&failure.into())
         }
     }
 }
@@ -156,17 +152,6 @@ async fn take_traces(
     let accepted = decoded.batch.len();
     hand_over(shared, &mut decoded.batch).await?;
     Ok((accepted, decoded.omitted))
-}
-
-/// gRPC's code for an answer that did not take a request.
-fn code(status: StatusCode) -> i32 {
-    match status {
-        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => 8,
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => 12,
-        StatusCode::SERVICE_UNAVAILABLE => 14,
-        StatusCode::REQUEST_TIMEOUT => 4,
-        _ => 3,
-    }
 }
 
 /// Why nothing of a request was taken.
@@ -195,19 +180,14 @@ impl From<Failure> for Refusal {
     }
 }
 
-/// The media type, without its parameters.
-fn content_type(headers: &HeaderMap) -> String {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-fn unsupported(given: &str, wanted: &str) -> Refusal {
+pub(super) fn unsupported(given: &str, wanted: &str) -> Refusal {
     let given = given.get(..64).unwrap_or(given);
     let message = format!("content-type {given:?} is not taken here; send {wanted}");
     Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
 }
 
-async fn take(shared: &Shared, request: Request) -> Result<Received, Refusal> {
+/// Receives the body of a request.
+pub(super) async fn take(shared: &Shared, request: Request) -> Result<Received, Refusal> {
     let (parts, body): (_, Body) = request.into_parts();
     receive(&parts.headers, body, shared.bounds, &shared.memory).await
 }

@@ -1,19 +1,23 @@
 //! `GET /v1/report/…`: a question each.
 
-use super::{Shared, answer};
+use super::Shared;
+use super::answers::{answer, written};
 use crate::ingest::body::Refusal;
+use crate::listen::accepts_gzip;
 use crate::report::{DEFAULT_LIMIT, Reports};
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What is slow, unless the question says so.
 const SLOW: Duration = Duration::from_secs(1);
+/// Rows from which on a report is a large one: those wait for one another, and no small one waits for them.
+const LARGE: usize = 1_000;
 /// Rows that may be asked for.
 const MAX_LIMIT: usize = 100_000;
 
@@ -40,36 +44,50 @@ pub(super) fn router() -> Router<Shared> {
         .route("/slow-network-operations", slow(Reports::slow_network_operations))
         .route(
             "/publishers",
-            get(|State(shared): State<Shared>| state(shared, |shared| (shared.services.publishers)())),
+            get(|State(shared): State<Shared>, headers: HeaderMap| {
+                state(shared, headers, 0, |shared| (shared.services.publishers)())
+            }),
         )
         .route(
             "/plugins",
-            get(|State(shared): State<Shared>| state(shared, |shared| (shared.services.plugins)())),
+            get(|State(shared): State<Shared>, headers: HeaderMap| {
+                state(shared, headers, 0, |shared| (shared.services.plugins)())
+            }),
         )
 }
 
 fn plain<T: Serialize + 'static>(question: fn(&Reports) -> T) -> axum::routing::MethodRouter<Shared> {
-    get(move |State(shared): State<Shared>, query: Result<Query<Plain>, QueryRejection>| async move {
-        match query {
-            Ok(Query(Plain { limit })) => ask(shared, limit, question).await,
-            Err(rejection) => refused(rejection.body_text()),
-        }
-    })
+    get(
+        move |State(shared): State<Shared>,
+              headers: HeaderMap,
+              query: Result<Query<Plain>, QueryRejection>| async move {
+            match query {
+                Ok(Query(Plain { limit })) => ask(shared, headers, limit, question).await,
+                Err(rejection) => refused(rejection.body_text()),
+            }
+        },
+    )
 }
 
 fn slow<T: Serialize + 'static>(
     question: fn(&Reports, Duration) -> T,
 ) -> axum::routing::MethodRouter<Shared> {
-    get(move |State(shared): State<Shared>, query: Result<Query<Threshold>, QueryRejection>| async move {
-        let (limit, threshold) = match query {
-            Ok(Query(Threshold { limit, threshold })) => (limit, threshold),
-            Err(rejection) => return refused(rejection.body_text()),
-        };
-        match threshold.as_deref().map_or(Ok(SLOW), duration) {
-            Ok(threshold) => ask(shared, limit, move |reports| question(reports, threshold)).await,
-            Err(message) => refused(message),
-        }
-    })
+    get(
+        move |State(shared): State<Shared>,
+              headers: HeaderMap,
+              query: Result<Query<Threshold>, QueryRejection>| async move {
+            let (limit, threshold) = match query {
+                Ok(Query(Threshold { limit, threshold })) => (limit, threshold),
+                Err(rejection) => return refused(rejection.body_text()),
+            };
+            match threshold.as_deref().map_or(Ok(SLOW), duration) {
+                Ok(threshold) => {
+                    ask(shared, headers, limit, move |reports| question(reports, threshold)).await
+                }
+                Err(message) => refused(message),
+            }
+        },
+    )
 }
 
 /// `2s`, `500ms`, or a number of seconds.
@@ -87,6 +105,7 @@ fn refused(message: String) -> Response {
 
 async fn ask<T: Serialize>(
     shared: Shared,
+    headers: HeaderMap,
     limit: Option<usize>,
     question: impl FnOnce(&Reports) -> T + Send + 'static,
 ) -> Response {
@@ -94,7 +113,7 @@ async fn ask<T: Serialize>(
     if limit > MAX_LIMIT {
         return refused(format!("limit is at most {MAX_LIMIT}"));
     }
-    state(shared, move |shared| {
+    state(shared, headers, limit, move |shared| {
         // An answer holds what was recorded before the question.
         shared.services.collector.collect();
         question(&shared.services.reports.with_limit(limit))
@@ -105,21 +124,11 @@ async fn ask<T: Serialize>(
 /// Writes an answer, away from the runtime's threads: a report may search a hundred thousand records.
 async fn state<T: Serialize>(
     shared: Shared,
+    headers: HeaderMap,
+    rows: usize,
     question: impl FnOnce(&Shared) -> T + Send + 'static,
 ) -> Response {
-    let permit = shared.reporting.clone().acquire_owned().await;
-    let written = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        serde_json::to_vec(&question(&shared))
-    });
-    match written.await {
-        Ok(Ok(body)) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-        Ok(Err(error)) => failed(&error),
-        Err(error) => failed(&error),
-    }
-}
-
-fn failed(error: &dyn std::error::Error) -> Response {
-    tracing::error!(%error, "a report could not be written");
-    answer(&Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the report could not be written; see the log"))
+    let lane = if rows > LARGE { shared.large_reports.clone() } else { shared.reports.clone() };
+    let write = move || serde_json::to_vec(&question(&shared));
+    written("application/json", lane.write(accepts_gzip(&headers), write).await)
 }

@@ -1,14 +1,20 @@
 //! Real requests, byte by byte, to a real server.
 
+mod abuse;
+mod clients;
+
 use super::*;
 use crate::collector::CollectorSettings;
 use crate::journal::{Journal, JournalSettings, Overflow, Settled, Start};
 use crate::report::ReportSettings;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+const TOKEN: &str = "s3cret-token";
 
 struct Host {
     address: SocketAddr,
@@ -48,7 +54,7 @@ fn services() -> Services {
         }),
         plugins: Arc::new(|| serde_json::json!({"plugins": []})),
         host_metrics: Arc::new(|| "up 1\n".to_owned()),
-        ready: Arc::new(|| Ok(())),
+        unready: Arc::new(Vec::new),
     }
 }
 
@@ -200,20 +206,23 @@ async fn messages_reach_the_recorder_and_an_end_without_a_start_is_told() {
 
 #[tokio::test]
 async fn browsers_and_strangers_are_refused() {
-    let host = start(ServerSettings { token: Some("secret".into()), ..loopback() }).await;
-    let auth = "Authorization: Bearer secret";
+    let host = start(ServerSettings { token: Some(TOKEN.into()), ..loopback() }).await;
+    let auth = format!("Authorization: Bearer {TOKEN}");
     for (head, status) in [
-        ("GET / HTTP/1.1\nHost: {host}\nAuthorization: Bearer secret", 200),
+        ("GET / HTTP/1.1\nHost: {host}\nAuthorization: Bearer s3cret-token", 200),
         ("GET /healthz HTTP/1.1\nHost: {host}", 200),
         ("GET /readyz HTTP/1.1\nHost: localhost", 200),
         ("GET / HTTP/1.1\nHost: {host}", 401),
-        ("GET /metrics HTTP/1.1\nHost: {host}\nAuthorization: Bearer secreT", 401),
-        ("GET / HTTP/1.1\nHost: evil.example\nAuthorization: Bearer secret", 403),
+        ("GET /metrics HTTP/1.1\nHost: {host}\nAuthorization: Bearer s3cret-tokeN", 401),
+        ("GET / HTTP/1.1\nHost: evil.example\nAuthorization: Bearer s3cret-token", 403),
         ("GET /healthz HTTP/1.1\nHost: evil.example", 403),
-        ("GET / HTTP/1.1\nAuthorization: Bearer secret", 400),
-        ("GET / HTTP/1.1\nHost: {host}\nOrigin: http://evil.example\nAuthorization: Bearer secret", 403),
+        ("GET / HTTP/1.1\nAuthorization: Bearer s3cret-token", 400),
+        (
+            "GET / HTTP/1.1\nHost: {host}\nOrigin: http://evil.example\nAuthorization: Bearer s3cret-token",
+            403,
+        ),
         ("OPTIONS /v1/records HTTP/1.1\nHost: {host}\nOrigin: http://evil.example", 403),
-        ("GET / HTTP/1.1\nHost: {host}\nOrigin: http://{host}\nAuthorization: Bearer secret", 200),
+        ("GET / HTTP/1.1\nHost: {host}\nOrigin: http://{host}\nAuthorization: Bearer s3cret-token", 200),
     ] {
         let reply = host.raw(&format!("{head}\nConnection: close\n\n"), b"").await;
         assert_eq!(reply.status, status, "{head}: {}", reply.text());
@@ -235,10 +244,14 @@ async fn browsers_and_strangers_are_refused() {
     let error = Server::bind(open.clone()).await.unwrap_err().to_string();
     assert!(error.contains("set server.token, or server.allow_without_token = true"), "{error}");
     assert!(Server::bind(ServerSettings { allow_without_token: true, ..open }).await.is_ok());
-    let empty = ServerSettings { token: Some(String::new()), ..loopback() };
-    assert!(matches!(Server::bind(empty).await, Err(BindError::UnusableToken)));
-    let settings = ServerSettings { token: Some("secret".into()), ..loopback() };
-    assert!(!format!("{settings:?}").contains("secret"));
+    for short in ["", "x"] {
+        let short = ServerSettings { token: Some(short.into()), ..loopback() };
+        assert!(matches!(Server::bind(short).await, Err(BindError::Unguarded { key: "token", .. })));
+    }
+    let mapped = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 0));
+    assert!(Server::bind(ServerSettings { listen: mapped, ..loopback() }).await.is_ok());
+    let settings = ServerSettings { token: Some(TOKEN.into()), ..loopback() };
+    assert!(!format!("{settings:?}").contains(TOKEN));
 }
 
 #[tokio::test]
@@ -278,7 +291,9 @@ async fn what_is_too_much_is_refused_and_says_so() {
     );
     assert_eq!(host.raw(&head, &chunk).await.status, 413);
     let large = format!("GET / HTTP/1.1\nHost: {{host}}\nConnection: close\nX: {}\n\n", "x".repeat(200_000));
-    assert_eq!(host.raw(&large, b"").await.status, 431);
+    let reply = host.raw(&large, b"").await;
+    assert_eq!(reply.status, 431);
+    assert_eq!(reply.json()["error"], "the head is larger than 32 KiB, or has more than 64 headers");
     host.end().await;
 }
 
@@ -331,8 +346,8 @@ async fn a_journal_that_takes_nothing_is_told_with_when_to_come_back() {
     let journal = Journal::new(settings, Box::new(|_| {}));
     let cursor = journal.cursor("archive".into(), Start::Oldest, Overflow::Block);
     let collector = Collector::new(journal.clone(), CollectorSettings::default());
-    let ready = Arc::new(|| Err("draining".to_owned()));
-    let host = start_with(loopback(), Services { collector, ready, ..services() }).await;
+    let unready = Arc::new(|| vec!["draining".to_owned(), "full".to_owned()]);
+    let host = start_with(loopback(), Services { collector, unready, ..services() }).await;
     let body = event("resize");
     assert_eq!(host.post("/v1/records", NDJSON, body.as_bytes()).await.status, 200);
     host.services.collector.collect();
@@ -349,7 +364,7 @@ async fn a_journal_that_takes_nothing_is_told_with_when_to_come_back() {
     assert_eq!((reply.status, reply.json()["code"].clone()), (503, 14.into()));
     assert!(reply.head.contains("retry-after: 5"), "{}", reply.head);
     let reply = host.get("/readyz").await;
-    assert_eq!((reply.status, reply.text()), (503, "not ready: draining\n".to_owned()));
+    assert_eq!((reply.status, reply.text()), (503, "not ready: draining\nnot ready: full\n".to_owned()));
     drop(cursor);
     host.end().await;
 }

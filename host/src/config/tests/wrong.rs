@@ -133,6 +133,18 @@ const WRONG: &[(&str, &str, &str)] = &[
          pressroom.toml:3:9: server.token: is empty, remove it or give one",
     ),
     (
+        "a short token, OTLP for strangers, and an origin that is none",
+        "[server]\nlisten = '[::ffff:127.0.0.1]:4680'\ntoken = 'x'\notlp_listen = 'on'\ncors_origins = ['*']\n",
+        "pressroom.toml:3:9: server.token: has fewer than 8 characters, which is guessed too soon: take `openssl rand -hex 16`\n\
+         pressroom.toml:4:15: server.otlp_listen: expected an IP address and a port such as \"127.0.0.1:4318\", or \"off\", found string \"on\"\n\
+         pressroom.toml:5:16: server.cors_origins: expected origins such as \"https://app.example\" or \"http://localhost:3000\", each in full",
+    ),
+    (
+        "OTLP for strangers beside a server on loopback",
+        "[server]\notlp_listen = '0.0.0.0:4318'",
+        "pressroom.toml:2:15: server.otlp_listen: 0.0.0.0:4318 can be reached from other machines: set server.token, or server.allow_without_token = true",
+    ),
+    (
         "labels that are none",
         "[publishers.'a b']\ntype = 'x'\n[publishers]\nc = 5",
         "pressroom.toml:1:13: publishers.\"a b\": a label is 1 to 64 letters, digits, \"_\" and \"-\", rename it\n\

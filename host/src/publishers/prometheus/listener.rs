@@ -1,36 +1,33 @@
 //! The listener that answers scrapes: HTTP/1 with one path.
 //!
-//! Invariant: connections, their headers and their lives are bounded, one scrape is rendered at a time and off the
-//! runtime's threads. What is served can be exchanged under the open port; dropping the listener ends it all, a
-//! response that is on its way excepted.
+//! Invariant: one scrape is rendered at a time and off the runtime's threads; what is rendered and not read is bounded.
+//! What is served can be exchanged under the open port; dropping the listener ends it all, a response that is on its way
+//! excepted.
 
+use crate::listen::{self, Asked, Guard, Lane, Manners, Peer, Places, RequestBody, Unwritten, accepts_gzip};
 use crate::publishers::series::Series;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::service::service_fn;
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::RwLock;
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder};
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 const MAX_CONNECTIONS: usize = 64;
+/// Bytes of scrapes that are rendered and not read.
+const MAX_UNREAD: usize = 64 << 20;
 /// Also how long a connection may idle between two scrapes: who comes back later connects anew.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_HEADERS: usize = 64;
-const MAX_BUFFER: usize = 32 * 1024;
-/// However slowly a response is read.
-const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
 /// A port may be on its way to being free: a listener that was dropped closes when its task runs next.
 const BIND_ATTEMPTS: u32 = 5;
@@ -40,6 +37,8 @@ const BIND_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Served {
     pub(super) series: Arc<Series>,
     pub(super) host_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Who may scrape.
+    pub(super) guard: Guard,
 }
 
 type Exchange = Arc<RwLock<Arc<Served>>>;
@@ -76,9 +75,9 @@ impl Listener {
         let (alive, listening) = watch::channel(());
         let exchange = served.clone();
         tokio::spawn(async move {
-            accept(&socket, &exchange, stopped).await;
-            drop(socket);
+            let connections = accept(socket, exchange, stopped).await;
             drop(alive);
+            connections.drain(GRACE).await;
         });
         Ok(Self { address, served, stop, listening })
     }
@@ -105,93 +104,69 @@ impl Listener {
     }
 }
 
-async fn accept(socket: &TcpListener, served: &Exchange, mut stopped: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let rendering = Arc::new(Semaphore::new(1));
-    loop {
-        let slot = tokio::select! {
-            slot = slots.clone().acquire_owned() => slot,
-            _ = stopped.changed() => return,
-        };
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            _ = stopped.changed() => return,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (served, rendering, stopped) = (served.clone(), rendering.clone(), stopped.clone());
-                tokio::spawn(async move {
-                    converse(stream, served, rendering, stopped).await;
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, as a rule: asking again at once would spin.
-                tracing::warn!(%error, "cannot accept a connection of a scrape");
-                sleep(BIND_PAUSE).await;
-            }
-        }
-    }
+async fn accept(
+    socket: TcpListener,
+    served: Exchange,
+    mut stopped: watch::Receiver<bool>,
+) -> listen::Connections {
+    let places = Places::new(MAX_CONNECTIONS);
+    let lane = Lane::new(places.clone(), 1, MAX_UNREAD);
+    let manners = Manners { head: HEADER_TIMEOUT, write: WRITE_TIMEOUT, malformed };
+    let answer = move |request, peer| answer(request, peer, served.read().clone(), lane.clone());
+    let stopped = async move {
+        // An error means that the listener was dropped.
+        let _ = stopped.changed().await;
+    };
+    listen::accept(socket, manners, places, answer, stopped).await
 }
 
-async fn converse(
-    stream: TcpStream,
-    served: Exchange,
-    rendering: Arc<Semaphore>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let service = service_fn(move |request| {
-        let (served, rendering) = (served.clone(), rendering.clone());
-        async move { Ok::<_, Infallible>(answer(&request, &served, &rendering).await) }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection of a scrape ended early");
-            }
-            return;
-        }
-        _ = stopped.changed() => {}
-        () = sleep(MAX_CONNECTION_AGE) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = timeout(GRACE, connection).await;
+fn malformed(status: StatusCode, _: &[u8]) -> (&'static str, Vec<u8>) {
+    (TEXT, format!("the head of the request cannot be read: {status}\n").into_bytes())
 }
 
 async fn answer(
-    request: &Request<Incoming>,
-    served: &Exchange,
-    rendering: &Semaphore,
+    request: Request<RequestBody>,
+    peer: Peer,
+    served: Arc<Served>,
+    lane: Lane,
 ) -> Response<Full<Bytes>> {
-    if request.uri().path() != "/metrics" {
+    let (parts, _) = request.into_parts();
+    if let Err(refused) = served.guard.check(&parts, Asked::default(), peer.remote, peer.local) {
+        let mut response = plain(refused.status, format!("{}\n", refused.message));
+        if refused.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        // A place is not kept for who may not ask.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return response;
+    }
+    peer.known();
+    if parts.uri.path() != "/metrics" {
         return plain(StatusCode::NOT_FOUND, "there is /metrics and nothing else\n");
     }
-    if request.method() != Method::GET && request.method() != Method::HEAD {
+    if parts.method != Method::GET && parts.method != Method::HEAD {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    let _turn = rendering.acquire().await;
-    let current = served.read().clone();
-    match tokio::task::spawn_blocking(move || render(&current)).await {
-        Ok(Ok(text)) => {
-            let mut response = Response::new(Full::new(text.into()));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
+    match lane.write(accepts_gzip(&parts.headers), move || render(&served)).await {
+        Ok(written) => {
+            let mut response = Response::new(Full::new(written.body));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
+            headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+            if written.gzip {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
             response
         }
-        Ok(Err(error)) => {
-            tracing::error!(%error, "cannot render the series for a scrape");
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "the series cannot be rendered, see the host's log\n")
+        Err(busy @ Unwritten::Busy) => {
+            let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, format!("{busy}\n"));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response
         }
-        Err(error) => {
-            tracing::error!(%error, "rendering the series for a scrape did not end");
+        Err(Unwritten::Failed(error)) => {
+            tracing::error!(%error, "cannot render the series for a scrape");
             plain(StatusCode::INTERNAL_SERVER_ERROR, "the series cannot be rendered, see the host's log\n")
         }
     }
@@ -207,9 +182,11 @@ fn render(served: &Served) -> prometheus::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
     response
 }

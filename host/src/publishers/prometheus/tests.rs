@@ -34,8 +34,7 @@ fn address(publisher: &PrometheusPublisher) -> SocketAddr {
 }
 
 async fn exchange(stream: &mut TcpStream, method: &str, path: &str) -> String {
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: prometheus.example\r\nConnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -130,6 +129,7 @@ async fn the_same_port_can_move_to_another_address() {
     let port = address(&old).port();
     let mut new = built(PrometheusConfig {
         listen: (Ipv4Addr::UNSPECIFIED, port).into(),
+        allow_without_token: true,
         ..PrometheusConfig::default()
     });
     new.open(Some(&mut old)).await.unwrap();
@@ -166,19 +166,101 @@ async fn dropping_it_frees_the_port() {
     assert_eq!(address(&again), at);
 }
 
-#[tokio::test(start_paused = true)]
-async fn connections_are_bounded_and_those_that_say_nothing_end() {
+#[tokio::test]
+async fn connections_that_say_nothing_leave_their_places_to_scrapes() {
     let publisher = opened(config()).await;
     let at = address(&publisher);
     let mut silent = Vec::new();
-    for _ in 0..64 {
-        silent.push(TcpStream::connect(at).await.unwrap());
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        // Half a header is as good as none.
+        stream.write_all(b"GET /metrics HT").await.unwrap();
+        silent.push(stream);
     }
-    // Half a header is as good as none.
-    silent.first_mut().unwrap().write_all(b"GET /metrics HT").await.unwrap();
-    let started = tokio::time::Instant::now();
     assert!(ask(at, "GET", "/metrics").await.starts_with("HTTP/1.1 200 "));
-    assert!(started.elapsed() >= Duration::from_secs(10), "it waited for a place");
+}
+
+#[tokio::test]
+async fn pipelined_scrapes_that_are_not_read_leave_the_port_open() {
+    let mut context = Context::detached("metrics", ".");
+    context.host_metrics = Arc::new(|| "pressroom_up 1\n".repeat(300_000));
+    let mut publisher = PrometheusPublisher::build(config(), context).unwrap();
+    publisher.open(None).await.unwrap();
+    let at = address(&publisher);
+    let mut unread = Vec::new();
+    for _ in 0..70 {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        // It may be closed in the middle, for another one.
+        let _ = stream.write_all(&b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(64)).await;
+        unread.push(stream);
+    }
+    let answer = ask(at, "GET", "/metrics").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{:.200}", answer);
+    assert!(answer.ends_with("pressroom_up 1\n"));
+}
+
+#[tokio::test]
+async fn a_scrape_needs_the_token_and_a_host_that_is_meant() {
+    let token = Some(crate::config::Secret::new("s3cret-token"));
+    let publisher = opened(PrometheusConfig { token, hosts: vec!["pressroom".to_owned()], ..config() }).await;
+    let at = address(&publisher);
+    for (headers, status) in [
+        ("Host: localhost\r\nAuthorization: Bearer s3cret-token", 200),
+        ("Host: pressroom:9464\r\nAuthorization: Bearer s3cret-token", 200),
+        ("Host: localhost", 401),
+        ("Host: localhost\r\nAuthorization: Bearer s3cret-tokens", 401),
+        ("Host: evil.example\r\nAuthorization: Bearer s3cret-token", 403),
+        ("Host: localhost\r\nOrigin: http://evil.example\r\nAuthorization: Bearer s3cret-token", 403),
+    ] {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let request = format!("GET /metrics HTTP/1.1\r\nConnection: close\r\n{headers}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}: {answer}");
+        if status == 403 && !headers.contains("Origin") {
+            assert!(answer.contains("add it to publishers.metrics.hosts"), "{answer}");
+        }
+    }
+    let refused = publisher.status().unwrap()()["refused"].clone();
+    assert_eq!(refused, serde_json::json!({ "head": 0, "host": 1, "origin": 1, "token": 2 }));
+}
+
+#[tokio::test]
+async fn a_scrape_is_compressed_if_it_may_be() {
+    let mut context = Context::detached("metrics", ".");
+    context.host_metrics = Arc::new(|| "pressroom_up 1\n".repeat(1_000));
+    let mut publisher = PrometheusPublisher::build(config(), context).unwrap();
+    publisher.open(None).await.unwrap();
+    let mut stream = TcpStream::connect(address(&publisher)).await.unwrap();
+    let request =
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept-Encoding: gzip\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+    assert!(String::from_utf8_lossy(&answer[..head]).contains("content-encoding: gzip"));
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&answer[head..]), &mut text).unwrap();
+    assert!(text.ends_with("pressroom_up 1\n"));
+}
+
+#[test]
+fn a_listener_that_strangers_reach_is_refused_without_a_token() {
+    let keys = |text: &str| -> Vec<String> {
+        let config: PrometheusConfig = toml::from_str(text).unwrap();
+        let found = PrometheusPublisher::validate(&config);
+        let built = PrometheusPublisher::build(config, Context::detached("metrics", "."));
+        assert_eq!(built.is_err(), !found.is_empty(), "{text}: validation and build agree");
+        found.into_iter().map(|(key, _)| key).collect()
+    };
+    assert_eq!(keys("listen = '0.0.0.0:0'"), ["listen"]);
+    assert_eq!(keys("listen = '[::]:0'"), ["listen"]);
+    assert_eq!(keys("listen = '0.0.0.0:0'\nallow_without_token = true"), [""; 0]);
+    assert_eq!(keys("listen = '0.0.0.0:0'\ntoken = 's3cret-token'"), [""; 0]);
+    assert_eq!(keys("listen = '[::ffff:127.0.0.1]:0'"), [""; 0]);
+    assert_eq!(keys("token = 'x'"), ["token"]);
+    assert_eq!(keys("hosts = ['http://a']"), ["hosts"]);
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub(in crate::cli) struct Publisher {
     last_delivery: Option<String>,
     breaker: Option<String>,
     next_attempt: Option<String>,
+    last_overflow: Option<String>,
     #[serde(default)]
     detail: Value,
 }
@@ -48,6 +49,7 @@ impl From<&PublisherStatus> for Publisher {
             last_delivery: status.last_delivery.map(|time| time.to_string()),
             breaker: Some(status.breaker.as_str().to_owned()),
             next_attempt: status.next_attempt.map(|time| time.to_string()),
+            last_overflow: status.last_overflow.map(|time| time.to_string()),
             detail: status.detail.clone().unwrap_or_default(),
         }
     }
@@ -103,6 +105,11 @@ pub(in crate::cli) fn publishers(publishers: &[Publisher], rows: usize) -> Strin
             let Some(text) = text.as_deref().filter(|text| !told.contains(text)) else { continue };
             out.push_str(&format!("  {}: {what}{}\n", cut(&one.label, NAME), cut(text, REASON)));
             told.push(text);
+        }
+        if let Some(last) = &one.last_overflow {
+            let lost = count(one.books.dropped.overflow);
+            let label = cut(&one.label, NAME);
+            out.push_str(&format!("  {label}: lost {lost} records to overflow, the last {}\n", when(last)));
         }
         members(&one.detail).iter().for_each(|member| out.extend(member.lines(when)));
     }
