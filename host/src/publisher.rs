@@ -4,6 +4,7 @@
 //! no publisher's type. The plugin contract (`wit/0.1/publisher.wit`) mirrors this one, case by case.
 
 mod breaker;
+pub(crate) mod causes;
 pub(crate) mod panics;
 
 pub use breaker::{Breaker, BreakerSettings, Stand};
@@ -12,6 +13,7 @@ use crate::config::Secrets;
 use crate::record::{
     EventBatch, EventMetrics, NetworkBatch, NetworkMetrics, Record, Rows, Status, Timestamp,
 };
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::any::Any;
 use std::path::PathBuf;
@@ -125,21 +127,33 @@ pub struct Standing {
     pub quarantined: bool,
 }
 
+/// Has `publisher` flush. An error has a cause that can be read.
+pub(crate) async fn flush(publisher: &mut dyn Publisher) -> Result<(), PublishError> {
+    publisher.flush().await.map_err(|cause| causes::error(cause, "flush"))
+}
+
+/// Has `publisher` close. An error has a cause that can be read.
+pub(crate) async fn close(publisher: &mut dyn Publisher) -> Result<(), PublishError> {
+    publisher.close().await.map_err(|cause| causes::error(cause, "close"))
+}
+
 /// The two kinds of record, as a publisher is handed them.
 pub(crate) trait Published: Record {
-    /// Has `publisher` publish `rows`.
+    /// Has `publisher` publish `rows`. Its answer has a cause that can be read, whatever it says.
     fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult>;
 }
 
 impl Published for EventMetrics {
     fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult> {
-        publisher.publish_event_metrics(rows)
+        let answer = publisher.publish_event_metrics(rows);
+        answer.map(|answer| causes::answer(answer, "publish_event_metrics")).boxed()
     }
 }
 
 impl Published for NetworkMetrics {
     fn publish<'a>(publisher: &'a mut dyn Publisher, rows: &'a Rows<Self>) -> BoxFuture<'a, PublishResult> {
-        publisher.publish_network_metrics(rows)
+        let answer = publisher.publish_network_metrics(rows);
+        answer.map(|answer| causes::answer(answer, "publish_network_metrics")).boxed()
     }
 }
 

@@ -9,6 +9,7 @@ mod driver;
 mod escape;
 mod evil;
 mod files;
+mod held;
 mod lies;
 mod memory;
 mod network;

@@ -151,3 +151,36 @@ async fn what_an_instance_takes_along_before_it_has_flushed_is_published_again()
     let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_were_answered_are_not_lost_with_the_network_calls_that_kill() {
+    let folder = Folder::new(&format!(
+        "{ARCHIVE}[publishers.bad]\ntype = \"wasm\"\nplugin = \"hostile\"\n\
+         config = {{ do = \"trap-operations\" }}\nacknowledge = \"flush\"\nflush_interval = \"1h\"\n\
+         limits = {{ strikes = 100000 }}\nretry = {{ max = \"100ms\", max_age = \"2s\" }}\n"
+    ));
+    folder.drop_in("hostile", &guest("hostile"));
+    let running = folder.start().await;
+    let operation = |number: u64| {
+        json!({
+            "type": "network", "id": crate::support::id(number), "task_id": "task", "operation": "PUT",
+            "host": "s3.local", "port": 443, "start_time": "2026-11-23T11:14:44.25Z",
+            "end_time": "2026-11-23T11:14:44.75Z", "bytes_sent": 1, "bytes_received": 1,
+        })
+    };
+    let mixed: Value =
+        (0..549).map(|number| if number < 540 { event(number) } else { operation(number) }).collect();
+    running.api.post(&mixed).await;
+    let status = running.api.until("bad", "done", |status| status["books"]["backlog"] == 0).await;
+    let books = &status["books"];
+    assert_eq!((&books["delivered"], &books["dead_lettered"]), (&540.into(), &9.into()), "{status:#}");
+    // What one instance flushed is all that was flushed.
+    let log = status["detail"]["log"].to_string();
+    assert_eq!(log.matches("events=").count(), log.matches("events=540 operations=0").count(), "{log}");
+    let mut dead: Vec<String> = letters(&folder).into_iter().map(|(id, _)| id).collect();
+    dead.sort();
+    let operations: Vec<String> = (540..549).map(|number| crate::support::id(number).to_string()).collect();
+    assert_eq!(dead, operations);
+    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
+}

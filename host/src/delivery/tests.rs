@@ -36,6 +36,8 @@ struct Script {
     flushes: VecDeque<Result<(), PublishError>>,
     /// The next flush panics.
     flush_panics: bool,
+    /// What it answers to network operations, each call of which costs what it holds back.
+    costly: Option<PublishError>,
 }
 
 type Shared = Arc<Mutex<Script>>;
@@ -74,7 +76,12 @@ impl Publisher for Scripted {
 
     async fn publish_network_metrics(&mut self, operations: &NetworkBatch) -> PublishResult {
         let names = operations.iter().map(|operation| operation.operation.to_string());
-        self.script.lock().delivered.extend(names);
+        let mut script = self.script.lock();
+        if let Some(error) = script.costly.clone() {
+            script.standing.lost += 1;
+            return Err(error);
+        }
+        script.delivered.extend(names);
         Ok(Vec::new())
     }
 

@@ -36,6 +36,10 @@ pub(super) struct Worker {
     window: Window,
     /// What the publisher has answered for and holds back, where that is not delivered before it is flushed.
     unflushed: Unflushed,
+    /// Some of that was lost in the attempt under way, and is in hand again.
+    recalled: bool,
+    /// Some of it was lost since everything in hand was published: it is flushed before every call.
+    careful: bool,
     /// How the publisher stood after the last call.
     standing: Standing,
     /// What is in hand waits for others to be judged beside.
@@ -82,6 +86,8 @@ impl Worker {
             shared,
             window: Window::default(),
             unflushed: Unflushed::default(),
+            recalled: false,
+            careful: false,
             standing: Standing::default(),
             wants_company: false,
             pace: Pace::new(),
@@ -166,6 +172,7 @@ impl Worker {
 
     async fn attempt(&mut self) {
         let age = self.window.age();
+        self.recalled = false;
         self.pace.begin();
         self.show_pace();
         if self.publisher.is_none()
@@ -177,9 +184,8 @@ impl Worker {
         let mut progress = false;
         // A publisher that did not answer, or is gone, is not asked again before the backoff; nor is one that has just
         // shown that it is still down.
-        if self.publish::<EventMetrics>(&mut trouble, &mut progress).await
-            && (trouble.is_none() || progress || !self.pace.is_down())
-        {
+        let go_on = self.publish::<EventMetrics>(&mut trouble, &mut progress).await;
+        if go_on && (trouble.is_none() || progress || !self.pace.is_down()) && self.flush_between().await {
             self.publish::<NetworkMetrics>(&mut trouble, &mut progress).await;
         }
         if progress {
@@ -189,11 +195,15 @@ impl Worker {
         let Standing { undecided, unfinished, flush_due, .. } = self.standing;
         self.wants_company = undecided > 0 && undecided == self.window.len();
         match trouble {
+            // It was flushed in between, and what came of that has been told.
+            None if !self.window.is_empty() => {}
             None => self.acknowledge(),
             Some(_) if unfinished && !self.past_deadline() => self.pace.hurry(),
             Some(trouble) => self.not_done(trouble, age).await,
         }
-        if flush_due || self.unflushed.is_full(&self.plan.config.batch) {
+        let careful = self.careful && !self.unflushed.is_empty();
+        let wanted = flush_due || careful || self.unflushed.is_full(&self.plan.config.batch);
+        if wanted && !self.unflushed.is_stuck() {
             self.tend().await;
         }
     }
@@ -201,7 +211,8 @@ impl Worker {
     /// After an attempt that left something in hand, which has been tried for so long.
     async fn not_done(&mut self, trouble: Trouble, age: Duration) {
         let too_old = !self.window.is_empty() && age >= self.plan.config.retry.max_age;
-        if too_old && !trouble.hold && !self.past_deadline() {
+        // What was lost in this attempt was answered well before: it must not become a dead letter with the others.
+        if too_old && !trouble.hold && !self.recalled && !self.past_deadline() {
             self.give_up(&trouble).await;
         } else {
             self.wait(&trouble);
@@ -316,6 +327,7 @@ impl Worker {
 
     /// Everything in hand is published.
     fn acknowledge(&mut self) {
+        self.careful = false;
         self.pass();
         self.cursor.set_active(true);
         self.pace.reset();

@@ -126,6 +126,12 @@ impl<R: Record> Rows<R> {
         self.parts.extend(other.parts);
     }
 
+    /// How many bytes of `view`, which is one of these rows, the journal does not keep: none where they are a whole batch.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn own_bytes(&self, view: &impl super::shared::Weigh) -> usize {
+        if self.whole().is_some() { 0 } else { view.weight() }
+    }
+
     fn push_part(&mut self, batch: &Arc<SharedBatch>, rows: Selection) {
         self.len += rows.len();
         self.parts.push(Part { batch: batch.clone(), rows });

@@ -77,7 +77,7 @@ impl<T: Weigh> View<T> {
 }
 
 /// What a view occupies, in bytes.
-pub(super) trait Weigh {
+pub(crate) trait Weigh {
     fn weight(&self) -> usize;
 }
 

@@ -16,13 +16,12 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, LinkerInstance, Lower, Resource, ResourceType};
 
 /// The rows of one call, and the views of them that were asked for in it: a plugin that asks twice, or whose rows
-/// are a part of a batch, makes the host build nothing twice.
+/// are a part of a batch, makes the host build nothing twice. What the journal does not keep is charged to the instance.
 pub(super) struct HostBatch<R: View> {
     rows: Rows<R>,
-    /// Made for this instance alone, and so charged to it.
     records: Option<(Arc<Vec<R::Row>>, Charge)>,
-    columns: Option<R::Mirror>,
-    encoded: Vec<(Format, Bytes)>,
+    columns: Option<(R::Mirror, Charge)>,
+    encoded: Vec<(Format, Bytes, Charge)>,
 }
 
 impl<R: View> HostBatch<R> {
@@ -35,27 +34,38 @@ impl<R: View> HostBatch<R> {
             return Ok(records.clone());
         }
         let bytes = self.rows.iter().map(|row| row.bytes() + size_of::<R::Row>()).sum();
-        let charge = budget.charge(bytes).ok_or_else(|| {
-            wasmtime::Error::msg("the batch's records do not fit into what is left of limits.memory")
-        })?;
+        let charge = charge(budget, "records", bytes)?;
         let records: Arc<Vec<_>> = Arc::new(self.rows.iter().map(R::row).collect());
         self.records = Some((records.clone(), charge));
         Ok(records)
     }
 
-    fn columns(&mut self) -> R::Mirror {
-        let rows = &self.rows;
-        self.columns.get_or_insert_with(|| R::mirror(&rows.columns())).clone()
+    fn columns(&mut self, budget: &Arc<Budget>) -> wasmtime::Result<R::Mirror> {
+        if let Some((columns, _)) = &self.columns {
+            return Ok(columns.clone());
+        }
+        let built = self.rows.columns();
+        let charge = charge(budget, "columns", self.rows.own_bytes(&*built))?;
+        let columns = R::mirror(&built);
+        self.columns = Some((columns.clone(), charge));
+        Ok(columns)
     }
 
-    fn encode(&mut self, format: Format) -> Bytes {
-        if let Some((_, bytes)) = self.encoded.iter().find(|(known, _)| *known == format) {
-            return bytes.clone();
+    fn encode(&mut self, format: Format, budget: &Arc<Budget>) -> wasmtime::Result<Bytes> {
+        if let Some((_, bytes, _)) = self.encoded.iter().find(|(known, ..)| *known == format) {
+            return Ok(bytes.clone());
         }
         let bytes = self.rows.encode(format);
-        self.encoded.push((format, bytes.clone()));
-        bytes
+        let charge = charge(budget, "rendered bytes", self.rows.own_bytes(&bytes))?;
+        self.encoded.push((format, bytes.clone(), charge));
+        Ok(bytes)
     }
+}
+
+fn charge(budget: &Arc<Budget>, what: &str, bytes: usize) -> wasmtime::Result<Charge> {
+    budget.charge(bytes).ok_or_else(|| {
+        wasmtime::Error::msg(format!("the batch's {what} do not fit into what is left of limits.memory"))
+    })
 }
 
 /// How a kind of record crosses into a plugin.
@@ -91,16 +101,24 @@ fn add_batch<R: View>(instance: &mut LinkerInstance<'_, State>) -> wasmtime::Res
             Ok((batch(&mut store, &this)?.records(&budget)?,))
         },
     )?;
-    instance.func_wrap(&method("columns"), |mut store, (this,): (Resource<HostBatch<R>>,)| {
-        Ok((batch(&mut store, &this)?.columns(),))
-    })?;
-    instance.func_wrap(&method("encode"), |mut store, (this, format): (Resource<HostBatch<R>>, String)| {
-        let batch = batch(&mut store, &this)?;
-        Ok((format
-            .parse::<Format>()
-            .map(|format| batch.encode(format))
-            .map_err(|unknown| unknown.to_string()),))
-    })
+    instance.func_wrap(
+        &method("columns"),
+        |mut store: StoreContextMut<'_, State>, (this,): (Resource<HostBatch<R>>,)| {
+            let budget = store.data().budget().clone();
+            Ok((batch(&mut store, &this)?.columns(&budget)?,))
+        },
+    )?;
+    instance.func_wrap(
+        &method("encode"),
+        |mut store: StoreContextMut<'_, State>, (this, format): (Resource<HostBatch<R>>, String)| {
+            let budget = store.data().budget().clone();
+            let batch = batch(&mut store, &this)?;
+            Ok((match format.parse::<Format>() {
+                Ok(format) => Ok(batch.encode(format, &budget)?),
+                Err(unknown) => Err(unknown.to_string()),
+            },))
+        },
+    )
 }
 
 fn batch<'a, R: View>(

@@ -8,7 +8,7 @@ use super::component::Checked;
 use super::grants;
 use super::output::{Severity, clean};
 use super::state::State;
-use crate::publisher::{Fate, PublishError, Unpublished};
+use crate::publisher::{Fate, PublishError, Unpublished, causes};
 use crate::record::{EventMetrics, NetworkMetrics};
 use std::time::Duration;
 use wasmtime::component::{
@@ -185,46 +185,57 @@ impl Exports {
 
 /// Which function publishes a kind of record.
 pub(super) trait Published: View {
+    /// Its name in the contract.
+    const FUNCTION: &'static str;
     fn publish(exports: &Exports) -> Publish<Self>;
 }
 
 impl Published for EventMetrics {
+    const FUNCTION: &'static str = "publish-event-metrics";
+
     fn publish(exports: &Exports) -> Publish<Self> {
         exports.events
     }
 }
 
 impl Published for NetworkMetrics {
+    const FUNCTION: &'static str = "publish-network-metrics";
+
     fn publish(exports: &Exports) -> Publish<Self> {
         exports.operations
     }
 }
 
 /// What a plugin answered to a batch of `rows`, within bounds. Row numbers are passed on as they are: delivery passes
-/// over those that mean nothing. A list longer than any honest one is cut, and so is a long text.
-pub(super) fn answer(answer: Answer, rows: usize) -> Result<Vec<Unpublished>, PublishError> {
-    let mut left_out = answer.map_err(error)?;
+/// over those that mean nothing. A list longer than any honest one is cut, and so is a long text. Where it gives no reason,
+/// `function` is named as what gave none.
+pub(super) fn answer(answer: Answer, rows: usize, function: &str) -> Result<Vec<Unpublished>, PublishError> {
+    let mut left_out = answer.map_err(|cause| error(cause, function))?;
     left_out.truncate(rows.saturating_mul(2).saturating_add(16));
-    Ok(left_out.into_iter().map(|entry| Unpublished { row: entry.row, fate: fate(entry.fate) }).collect())
+    let entry = |entry: GuestUnpublished| Unpublished { row: entry.row, fate: fate(entry.fate, function) };
+    Ok(left_out.into_iter().map(entry).collect())
 }
 
-pub(super) fn error(error: GuestError) -> PublishError {
+pub(super) fn error(error: GuestError, function: &str) -> PublishError {
+    let told = |reason, answer| cut(causes::told(reason, function, answer));
     match error {
         GuestError::Retry(advice) => PublishError::Retry {
-            reason: cut(advice.reason),
+            reason: told(advice.reason, "retry"),
             after: advice.after_ms.map(Duration::from_millis),
         },
-        GuestError::Reject(reason) => PublishError::Reject { reason: cut(reason) },
-        GuestError::Hold(reason) => PublishError::Hold { reason: cut(reason) },
+        GuestError::Reject(reason) => PublishError::Reject { reason: told(reason, "reject") },
+        GuestError::Hold(reason) => PublishError::Hold { reason: told(reason, "hold") },
     }
 }
 
-fn fate(fate: GuestFate) -> Fate {
+fn fate(fate: GuestFate, function: &str) -> Fate {
+    let told = |reason, answer| cut(causes::told(reason, function, answer));
     match fate {
-        GuestFate::Retry(advice) => {
-            Fate::Retry { reason: cut(advice.reason), after: advice.after_ms.map(Duration::from_millis) }
-        }
-        GuestFate::Reject(reason) => Fate::Reject { reason: cut(reason) },
+        GuestFate::Retry(advice) => Fate::Retry {
+            reason: told(advice.reason, "retry"),
+            after: advice.after_ms.map(Duration::from_millis),
+        },
+        GuestFate::Reject(reason) => Fate::Reject { reason: told(reason, "reject") },
     }
 }
 
@@ -244,17 +255,21 @@ mod tests {
     #[test]
     fn answers_are_cut_and_passed_on() {
         let row = |row| GuestUnpublished { row, fate: GuestFate::Reject("é".repeat(40 << 10)) };
-        let listed = answer(Ok((0..1_000).map(row).collect()), 10).unwrap();
+        let listed = answer(Ok((0..1_000).map(row).collect()), 10, "publish").unwrap();
         assert_eq!(listed.len(), 36);
         let Fate::Reject { reason } = &listed[35].fate else { panic!() };
         assert!(reason.ends_with("… (cut, was 81920 bytes)") && reason.len() < 66 << 10);
         assert_eq!(
-            error(GuestError::Hold("no\nERROR\u{1b}[2J".to_owned())),
+            error(GuestError::Hold("no\nERROR\u{1b}[2J".to_owned()), "publish"),
             PublishError::hold("no\\nERROR\\u{1b}[2J")
+        );
+        assert_eq!(
+            error(GuestError::Hold("\u{0}".to_owned()), "flush"),
+            PublishError::hold("no reason given: `flush` answered `hold` with an empty text")
         );
         let advice = RetryAdvice { reason: "busy".to_owned(), after_ms: Some(7) };
         assert_eq!(
-            answer(Err(GuestError::Retry(advice)), 1),
+            answer(Err(GuestError::Retry(advice)), 1, "publish"),
             Err(PublishError::Retry { reason: "busy".to_owned(), after: Some(Duration::from_millis(7)) })
         );
     }

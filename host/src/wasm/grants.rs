@@ -5,12 +5,13 @@
 //!
 //! `rules` and `addresses` say what may be reached by HTTP, `lookups` asks for names, `http` is the gate that holds
 //! requests against them, `body` what flows through it, `client` what sends; `streams` charges what a guest writes, to
-//! whatever; `requests` bounds what it says of a request, `listings` how many directories it lists at once; `inject`
-//! adds credentials and `echo` keeps them from coming back; `sockets` is the gate of the other protocols, `counts` what
-//! reports show.
+//! whatever; `requests` bounds what it says of a request, `listings` reads directories piece by piece, `buffers` charges for
+//! handles that keep more than a few words; `inject` adds credentials and `echo` keeps them from coming back; `sockets` is the
+//! gate of the other protocols, `counts` what reports show.
 
 mod addresses;
 mod body;
+mod buffers;
 mod client;
 mod counts;
 mod echo;
@@ -53,7 +54,8 @@ const MAX_RANDOM: u64 = 64 << 10;
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     streams::add_to_linker(linker)?;
     requests::add_to_linker(linker)?;
-    listings::add_to_linker(linker)
+    listings::add_to_linker(linker)?;
+    buffers::add_to_linker(linker)
 }
 
 /// What is wrong with a grant, as (key, message).

@@ -15,6 +15,7 @@ use super::state::{MAX_HANDLES, State};
 use super::status::Status;
 use crate::config::Secrets;
 use crate::config::units::ByteSize;
+use crate::publisher::causes;
 use crate::record::Rows;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,6 +26,10 @@ use wasmtime_wasi::I32Exit;
 
 /// An instance that holds more than this part of its memory is retired: a guest's memory never shrinks.
 const HIGH_WATER: (u64, u64) = (7, 8);
+
+/// How many indices of handles an instance may use, those of its own resources and those that a call lends included: each
+/// takes some 24 bytes of the host.
+const MAX_INDICES: usize = 10_000;
 
 /// Everything that instances of a plugin under one label are made from.
 pub(super) struct Setup {
@@ -86,7 +91,10 @@ impl Setup {
                 None => match error.root_cause().to_string() {
                     // The type of this one is private to wasmtime; a test holds its words.
                     cause if cause.contains("fuel allocated for hostcalls") => {
-                        format!("handed over too much in one call, more than {}", ByteSize(MAX_LIFTED as u64))
+                        format!(
+                            "handed over too much in one call, more than {}",
+                            ByteSize(most_lifted(limits) as u64)
+                        )
                     }
                     cause => format!("failed: {}", bindings::cut(cause)),
                 },
@@ -99,6 +107,12 @@ impl Setup {
         }
         text
     }
+}
+
+/// How much the arguments or results of one call may take: what does not fit into its memory it can only say by naming the
+/// same bytes again and again.
+fn most_lifted(limits: &Limits) -> usize {
+    MAX_LIFTED.min(limits.memory.as_usize())
 }
 
 /// A panic's or an exception's text is on standard error and nowhere else.
@@ -133,7 +147,8 @@ impl Instance {
         let code = setup.program.code();
         let mut store = Store::new(code.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
-        store.set_hostcall_fuel(MAX_LIFTED);
+        store.set_hostcall_fuel(most_lifted(&setup.limits));
+        store.set_max_component_handles(MAX_INDICES);
         store.epoch_deadline_callback(at_tick);
         arm(&mut store, setup, &stderr);
         let trap = |cause: wasmtime::Error| Failure::Trap(cause, stderr.tail());
@@ -143,7 +158,8 @@ impl Instance {
         if let Some(lifecycle) = exports.lifecycle {
             let (started,) =
                 metered(meter, lifecycle.start.call_async(&mut store, ())).await.map_err(trap)?;
-            started.map_err(|cause| Failure::Refused(bindings::cut(cause)))?;
+            let told = |cause| bindings::cut(causes::told(cause, "start", "error"));
+            started.map_err(|cause| Failure::Refused(told(cause)))?;
         }
         status.instances.fetch_add(1, Ordering::Relaxed);
         status.live.fetch_add(1, Ordering::Relaxed);

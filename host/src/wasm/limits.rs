@@ -73,6 +73,15 @@ pub(super) struct Charge {
     bytes: u64,
 }
 
+impl Charge {
+    /// Gives back what is beyond `bytes`.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let kept = self.bytes.min(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.budget.give_back(self.bytes - kept);
+        self.bytes = kept;
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.give_back(self.bytes);

@@ -2,9 +2,10 @@
 
 use super::compute::Compute;
 use super::grants::Gate;
-use super::limits::{Budget, Memory};
+use super::limits::{Budget, Charge, Memory};
 use super::output::Lines;
 use super::settings::Answers;
+use std::collections::HashMap;
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -23,8 +24,8 @@ pub(super) struct State {
     pub(super) compute: Compute,
     pub(super) lines: Arc<Lines>,
     pub(super) answers: Arc<Answers>,
-    /// The directories that it is listing.
-    pub(super) listings: usize,
+    /// What is charged for handles behind which the host keeps buffers, by handle, until they are dropped.
+    charges: HashMap<u32, Charge>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
 }
@@ -39,12 +40,36 @@ impl State {
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
-        Self { table, memory, compute: Compute::default(), lines, answers, listings: 0, wasi, gate, http }
+        Self {
+            table,
+            memory,
+            compute: Compute::default(),
+            lines,
+            answers,
+            charges: HashMap::new(),
+            wasi,
+            gate,
+            http,
+        }
     }
 
     /// What is charged with what the host holds for it.
     pub(super) fn budget(&self) -> &Arc<Budget> {
         self.gate.budget()
+    }
+
+    pub(super) fn gate(&mut self) -> &mut Gate {
+        &mut self.gate
+    }
+
+    /// Charges for a handle until it is dropped.
+    pub(super) fn keep_charge(&mut self, handle: u32, charge: Charge) {
+        self.charges.insert(handle, charge);
+    }
+
+    /// Gives back what was charged for a handle, if anything was.
+    pub(super) fn drop_charge(&mut self, handle: u32) {
+        self.charges.remove(&handle);
     }
 }
 

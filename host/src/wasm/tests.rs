@@ -2,6 +2,8 @@
 
 mod bounds;
 pub(super) mod guests;
+#[cfg(feature = "cli")]
+mod held;
 mod hostile;
 mod http;
 mod inject;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A native publisher and an honest plugin, which every group has beside it.
-const SIBLINGS: &str = "[publishers.archive]\ntype = \"file\"\npath = \"archive.jsonl\"\n\
+pub const SIBLINGS: &str = "[publishers.archive]\ntype = \"file\"\npath = \"archive.jsonl\"\n\
     [publishers.honest]\ntype = \"wasm\"\nplugin = \"honest\"\nconfig = { do = \"count-columns\" }\n\
     limits = { cpu_per_call = \"5m\", call_timeout = \"10m\" }\ntimeout = \"20m\"\n";
 
@@ -37,7 +37,7 @@ const SLOWER: u32 = 10;
 const PROMPT: Duration = Duration::from_secs(10);
 
 /// Events, and among them network operations.
-fn records(numbers: Range<u64>) -> Value {
+pub fn records(numbers: Range<u64>) -> Value {
     let operation = |number: u64| {
         json!({
             "type": "network",

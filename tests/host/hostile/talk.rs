@@ -8,6 +8,11 @@ pub fn before(folder: &Folder) {
     std::fs::write(folder.path("secret.txt"), super::driver::SECRET).unwrap();
 }
 
+/// One that gives no reason.
+fn blank(name: &'static str, answer: &str, reason: &str) -> Case {
+    guest(name).config(&format!("do = \"blank\", answer = \"{answer}\", reason = \"{reason}\""))
+}
+
 pub fn cases() -> Vec<Case> {
     let secret = format!("secret = \"${{file:{}}}\"", "secret.txt");
     vec![
@@ -32,6 +37,14 @@ pub fn cases() -> Vec<Case> {
         guest("forged-flush")
             .config("do = \"flush-error\", reason = \"no\\nERROR forged: all is lost\"")
             .falters("forged"),
+        blank("blank-hold", "hold", "").fails("no reason given: `publish-event-metrics` answered `hold`"),
+        blank("blank-retry", "retry", " \\t")
+            .fails("no reason given: `publish-event-metrics` answered `retry`"),
+        blank("blank-reject", "reject", "\\u200b")
+            .sets_aside("metrics` answered `reject` with an empty text"),
+        blank("blank-row", "row", "").sets_aside("metrics` answered `reject` with an empty text"),
+        blank("blank-flush", "flush", "").falters("no reason given: `flush` answered `retry`"),
+        blank("blank-refusal", "start", " ").fails("no reason given: `start` answered `error`"),
         guest("forged-panic").fails("forged"),
         guest("secret-in-log").with(&secret).delivers(&["my secret is "]),
         guest("secret-in-error").with(&secret).fails("my secret is "),

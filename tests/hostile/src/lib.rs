@@ -27,6 +27,9 @@
 //! | `secret-in-…` | says a setting that the configuration keeps secret | `secret` |
 //! | `start-error`, `flush-error` | refuses to start; never flushes | `reason` |
 //! | `nap` | waits `n` times, computing next to nothing between | `n` (3), `ms` (1,000) |
+//! | `held` | calls one import of the host again and again, and keeps what it hands out | `import`, `url` |
+//! | `blank` | answers `answer` to every batch, with the reason `reason` | `answer` (`hold`), `reason` (empty) |
+//! | `trap-operations` | dies of every network operation; keeps events until `flush` | |
 //! | `flush-poison` | dies in `flush` after a batch that held an event named `poison` | |
 //! | `sleep`, `sleep-start`, `sleep-flush` | waits on the host's clock, computing nothing | `ms` (1,000) |
 //! | `open-file` | opens and reads `path` | `path` (`/etc/passwd`) |
@@ -46,6 +49,7 @@
 mod ask;
 mod count;
 mod die;
+mod held;
 mod http;
 mod leak;
 mod paths;
@@ -92,6 +96,7 @@ impl Hostile {
         let behaviour = config::get("do").unwrap_or_else(|| "once".to_owned());
         match behaviour.as_str() {
             "start-error" => return Err(text("reason", "it refuses to start")),
+            "blank" if text("answer", "") == "start" => return Err(text("reason", "")),
             "spin-start" => die::spin(),
             "trap-start" => die::trap(),
             "sleep-start" => sleep()?,
@@ -151,6 +156,13 @@ impl Hostile {
                     sleep().map_err(PublishError::hold)?;
                 }
             }
+            // Once, for what it holds adds up; both kinds of batch have views.
+            "held" if self.calls > 1 && !text("import", "").starts_with("pressroom:") => {}
+            "held" => held::hold(batch)?,
+            "blank" if text("answer", "") != "flush" => return blank(),
+            "blank" => {}
+            "trap-operations" if matches!(batch, Batch::Operations(_)) => die::trap(),
+            "trap-operations" => {}
             "flush-poison" => self.poisoned |= batch.holds_poison(),
             "sleep" => sleep().map_err(PublishError::hold)?,
             "open-file" => ask::open_file(&text("path", "/etc/passwd")),
@@ -199,6 +211,9 @@ impl Publisher for Hostile {
             "flush-error" => return Err(PublishError::retry(text("reason", "it never flushes"))),
             "spin-flush" => die::spin(),
             "trap-flush" => die::trap(),
+            "blank" if text("answer", "") == "flush" => {
+                return Err(PublishError::retry(text("reason", "")));
+            }
             "flush-poison" if self.poisoned => die::trap(),
             "sleep-flush" => sleep().map_err(PublishError::hold)?,
             _ => {}
@@ -235,6 +250,17 @@ fn retry() -> Result<PublishError, PublishError> {
     Ok(match after()? {
         Some(after) => PublishError::retry_after("not now", after),
         None => PublishError::retry("not now"),
+    })
+}
+
+/// An answer that gives no reason.
+fn blank() -> PublishResult {
+    let reason = text("reason", "");
+    Err(match text("answer", "hold").as_str() {
+        "retry" => PublishError::retry(reason),
+        "reject" => PublishError::reject(reason),
+        "row" => return Ok(vec![Unpublished::reject(0, reason)]),
+        _ => PublishError::hold(reason),
     })
 }
 

@@ -9,6 +9,13 @@ fn holding(flush_interval: Duration, answers: impl IntoIterator<Item = Answer>) 
     bench
 }
 
+fn operation(name: &str) -> NetworkMetrics {
+    let mut operation =
+        NetworkMetrics::started(Uuid::nil(), "t", name, "a.local", 443, Timestamp::from_nanos(1));
+    operation.end_time = Some(Timestamp::from_nanos(1_000_000_001));
+    operation
+}
+
 const NEVER: Duration = Duration::from_secs(1 << 30);
 const NOW_AND_THEN: Duration = Duration::from_secs(1_000);
 
@@ -221,4 +228,70 @@ async fn one_in_quarantine_keeps_its_records_until_it_is_reset() {
     assert!(began.elapsed() < Duration::from_secs(1), "at once");
     assert_eq!(bench.delivery.status().state, State::Running);
     assert!(!bench.delivery.reset().await, "there is nothing to forget");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_answered_is_flushed_before_a_call_that_may_cost_it_and_only_what_costs_it_is_set_aside() {
+    let mut config = config();
+    (config.flush_interval, config.retry.max_age) = (NEVER, Duration::from_secs(3_600));
+    let bench = Bench::new(config, []);
+    {
+        let mut script = bench.script.lock();
+        script.standing.at_flush = true;
+        script.costly = Some(PublishError::retry("it dies of operations"));
+    }
+    let mut batch: Batch = (0..540).map(|number| event(&number.to_string())).collect();
+    batch.operations = vec![operation("put"), operation("get"), operation("list")];
+    bench.journal.append(&mut batch).unwrap();
+    bench.journal.seal();
+    let books = bench.settled().await;
+    assert_eq!((books.delivered, books.dead_lettered), (540, 3));
+    for letter in bench.letters() {
+        assert_eq!(letter["reason"], "not published within 1h: it dies of operations");
+    }
+    assert_eq!(bench.calls().len(), 2, "lost once, and flushed before the second trial");
+    // What comes later is not lost with them either.
+    bench.script.lock().costly = None;
+    bench.record(&["later"]);
+    bench.until(|_| bench.script.lock().delivered.last().is_some_and(|name| name == "later")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_in_the_last_attempt_does_not_become_a_dead_letter_with_what_is_too_old() {
+    let mut config = config();
+    (config.flush_interval, config.retry.max_age) = (NEVER, Duration::from_secs(60));
+    // The first attempt leaves all of them in hand, the second comes when they are too old.
+    let bench = Bench::new(config, [retry()]);
+    {
+        let mut script = bench.script.lock();
+        script.standing.at_flush = true;
+        script.costly = Some(PublishError::Retry {
+            reason: "it dies of operations".into(),
+            after: Some(Duration::from_secs(3_000)),
+        });
+    }
+    let mut batch: Batch = [event("1"), event("2")].into_iter().collect();
+    batch.operations = vec![operation("put")];
+    bench.journal.append(&mut batch).unwrap();
+    bench.journal.seal();
+    let books = bench.settled().await;
+    assert_eq!((books.delivered, books.dead_lettered), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_a_reason_is_told_with_the_call_that_gave_it() {
+    for empty in ["", " \n", "\u{200b}"] {
+        let answers = [PublishError::hold(empty), PublishError::retry(empty), PublishError::reject(empty)];
+        let bench = Bench::new(config(), answers.map(|answer| Answer::Give(Err(answer))));
+        bench.record(&["1"]);
+        for (state, answer) in [(State::Held, "hold"), (State::Retrying, "retry")] {
+            bench.until(|_| bench.delivery.status().state == state).await;
+            let wanted =
+                format!("no reason given: `publish_event_metrics` answered `{answer}` with an empty text");
+            assert_eq!(bench.delivery.status().reason, Some(wanted));
+        }
+        assert_eq!(bench.settled().await.dead_lettered, 1);
+        let wanted = "no reason given: `publish_event_metrics` answered `reject` with an empty text";
+        assert_eq!(bench.letters()[0]["reason"], wanted);
+    }
 }

@@ -4,7 +4,7 @@
 //! again, in their place.
 
 use super::{Called, Instant, Settled, State, Trouble, Worker, ask, call, discard};
-use crate::publisher::{PublishError, Standing};
+use crate::publisher::{PublishError, Standing, close, flush};
 use std::sync::Arc;
 
 impl Worker {
@@ -19,10 +19,23 @@ impl Worker {
         }
     }
 
+    /// Has the publisher flush before it is handed network operations, if what it holds back has been lost before: the next
+    /// call may cost as much. False if there is nothing to hand over, or it could not flush: then that comes first.
+    pub(super) async fn flush_between(&mut self) -> bool {
+        if self.window.operations.is_empty() {
+            return false;
+        }
+        if !self.careful || self.unflushed.is_empty() {
+            return true;
+        }
+        self.flush().await;
+        self.publisher.is_some() && !self.recalled && !self.unflushed.is_stuck()
+    }
+
     pub(super) async fn flush(&mut self) {
         self.flush_at = Instant::now() + self.plan.config.flush_interval;
         let Some(publisher) = self.publisher.as_deref_mut() else { return };
-        let called = call(async { publisher.flush().await }, self.plan.config.timeout, &mut self.drain).await;
+        let called = call(flush(publisher), self.plan.config.timeout, &mut self.drain).await;
         // What was lost by this is in hand again, and not among what is looked at now.
         self.look();
         let trouble = match &called {
@@ -136,6 +149,7 @@ impl Worker {
         if !held.is_empty() {
             tracing::warn!(publisher = %self.label, rows = held.len(), "what was held back is lost, it is published again");
             self.window.come_again(held);
+            (self.recalled, self.careful) = (true, true);
             self.pace.hurry();
         }
     }
@@ -144,7 +158,7 @@ impl Worker {
     pub(super) async fn close(&mut self) {
         let late = self.past_deadline();
         let Some(publisher) = self.publisher.as_deref_mut().filter(|_| !late) else { return };
-        let called = call(async { publisher.close().await }, self.plan.config.timeout, &mut self.drain).await;
+        let called = call(close(publisher), self.plan.config.timeout, &mut self.drain).await;
         self.note_called(called, "close");
     }
 

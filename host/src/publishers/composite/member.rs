@@ -7,7 +7,9 @@ use super::MemberPlan;
 use super::judge::Judged;
 use super::status::Seen;
 use crate::publisher::panics::{ask, caught, discard};
-use crate::publisher::{Breaker, BreakerSettings, PublishError, PublishResult, Published, Publisher, Stand};
+use crate::publisher::{
+    Breaker, BreakerSettings, PublishError, PublishResult, Published, Publisher, Stand, close, flush,
+};
 use crate::record::{Rows, Timestamp};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -302,7 +304,7 @@ impl Member {
         }
         let Some(publisher) = &mut self.publisher else { return Ok(()) };
         self.began = Some(began);
-        let flushed = tokio::time::timeout(timeout, caught(publisher.flush())).await;
+        let flushed = tokio::time::timeout(timeout, caught(flush(&mut **publisher))).await;
         self.began = None;
         self.flush_failed = !matches!(flushed, Ok(Ok(Ok(()))));
         let (error, is_down) = match flushed {
@@ -327,7 +329,7 @@ impl Member {
     pub(super) async fn close(&mut self) -> Result<(), String> {
         let timeout = self.plan.timeout;
         let Some(publisher) = &mut self.publisher else { return Ok(()) };
-        let error = match tokio::time::timeout(timeout, caught(publisher.close())).await {
+        let error = match tokio::time::timeout(timeout, caught(close(&mut **publisher))).await {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(text)) => {

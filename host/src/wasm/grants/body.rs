@@ -48,15 +48,20 @@ struct Charged {
     _charge: Charge,
 }
 
+/// `bytes`, for which `charge` is held until the last of them is gone.
+pub(super) fn with_charge(bytes: Bytes, charge: Charge) -> Bytes {
+    Bytes::from_owner(Charged { bytes, _charge: charge })
+}
+
 impl AsRef<[u8]> for Charged {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-pub(super) fn charged(budget: &Arc<Budget>, bytes: Bytes) -> Option<Bytes> {
+fn charged(budget: &Arc<Budget>, bytes: Bytes) -> Option<Bytes> {
     let charge = budget.charge(bytes.len())?;
-    Some(Bytes::from_owner(Charged { bytes, _charge: charge }))
+    Some(with_charge(bytes, charge))
 }
 
 /// What a request takes, given back when neither of its bodies is any more.

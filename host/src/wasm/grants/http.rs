@@ -30,6 +30,8 @@ const CHUNK: usize = 1 << 20;
 /// The headers of a request or an answer, as a guest may hold them; less where there is little memory.
 const MAX_HEADERS: usize = 16 << 10;
 const LEAST_HEADERS: usize = 2 << 10;
+/// How many texts of that length are behind a handle at most: the headers of a request, and its address.
+const TEXTS: usize = 2;
 
 /// What of HTTP a plugin is granted, for all its instances.
 pub(in super::super) struct Http {
@@ -114,8 +116,8 @@ pub(in super::super) struct Gate {
     http: Arc<Http>,
     budget: Arc<Budget>,
     slots: Slots,
-    /// For the headers behind each handle that it may have, from when it first touches any.
-    headers: Option<Charge>,
+    /// For the headers and paths behind each handle that it may have, from when it first touches any.
+    texts: Option<Charge>,
     /// Whether the instance is no more.
     gone: Arc<AtomicBool>,
 }
@@ -129,25 +131,26 @@ impl Drop for Gate {
 impl Gate {
     pub(super) fn new(http: Arc<Http>, budget: Arc<Budget>) -> Self {
         let slots = Slots::new(http.counts.clone(), http.limits.connections);
-        Self { http, budget, slots, headers: None, gone: Arc::default() }
+        Self { http, budget, slots, texts: None, gone: Arc::default() }
     }
 
     pub(in super::super) fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 
-    /// The most that one set of headers takes, such that all its handles together take a quarter of its memory.
+    /// The most that one set of headers takes, such that [`TEXTS`] of that length behind each of its handles take a quarter
+    /// of its memory.
     pub(super) fn max_headers(&self) -> usize {
-        let part = self.http.limits.memory.bytes() / 4 / MAX_HANDLES as u64;
+        let part = self.http.limits.memory.bytes() / 4 / (MAX_HANDLES * TEXTS) as u64;
         usize::try_from(part).unwrap_or(MAX_HEADERS).clamp(LEAST_HEADERS, MAX_HEADERS)
     }
 
-    /// Whether there is memory left for headers: they cannot be charged one by one.
-    fn affords_headers(&mut self) -> bool {
-        if self.headers.is_none() {
-            self.headers = self.budget.charge(self.max_headers() * MAX_HANDLES);
+    /// Whether there is memory left for the texts of requests and answers: they cannot be charged one by one.
+    pub(super) fn affords_texts(&mut self) -> bool {
+        if self.texts.is_none() {
+            self.texts = self.budget.charge(self.max_headers() * TEXTS * MAX_HANDLES);
         }
-        self.headers.is_some()
+        self.texts.is_some()
     }
 
     /// What a request takes while it is under way.
@@ -177,7 +180,7 @@ type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Se
 
 impl WasiHttpHooks for Gate {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
-        !self.affords_headers() || DEFAULT_FORBIDDEN_HEADERS.contains(name)
+        !self.affords_texts() || DEFAULT_FORBIDDEN_HEADERS.contains(name)
     }
 
     fn set_host_header(&mut self) -> bool {

@@ -1,6 +1,7 @@
 //! What a guest says of a request before it sends it.
 //!
-//! Invariant: no text of it is longer than its bound: the host keeps them, and nothing is charged for them.
+//! Invariant: no text of it is longer than its bound, and there is room for the texts behind all handles: the gate charges
+//! for them together, with the headers, before the first is kept.
 
 use super::super::state::State;
 use wasmtime::StoreContextMut;
@@ -14,7 +15,7 @@ const TYPES: &str = "wasi:http/types@0.2.12";
 pub(super) const MAX_METHOD: usize = 64;
 /// A name of a host has at most 253 letters.
 const MAX_AUTHORITY: usize = 512;
-/// Path and query; `http` itself would take 64 KiB.
+/// Path and query; less where there is little memory. `http` itself would take 64 KiB.
 const MAX_PATH: usize = 16 << 10;
 
 type Request<T> = (Resource<OutgoingRequest>, T);
@@ -33,14 +34,15 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     types.func_wrap(
         "[method]outgoing-request.set-authority",
         |mut store: StoreContextMut<'_, State>, (request, authority): Request<Option<String>>| {
-            let fits = fits(&authority, MAX_AUTHORITY);
+            let fits = fits(&authority, MAX_AUTHORITY) && store.data_mut().gate().affords_texts();
             Ok((if fits { store.data_mut().http().set_authority(request, authority)? } else { Err(()) },))
         },
     )?;
     types.func_wrap(
         "[method]outgoing-request.set-path-with-query",
         |mut store: StoreContextMut<'_, State>, (request, path): Request<Option<String>>| {
-            let fits = fits(&path, MAX_PATH);
+            let gate = store.data_mut().gate();
+            let fits = fits(&path, MAX_PATH.min(gate.max_headers())) && gate.affords_texts();
             Ok((if fits { store.data_mut().http().set_path_with_query(request, path)? } else { Err(()) },))
         },
     )?;

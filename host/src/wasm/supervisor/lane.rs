@@ -103,8 +103,8 @@ impl Lane {
         let mut call = Call::begin(self);
         let outcome = timeout(limit, call.publish(rows, then)).await;
         let (answer, flushed) = call.end(outcome)?;
-        let answer = bindings::answer(answer, rows.len());
-        let flushed = flushed.map_err(bindings::error);
+        let answer = bindings::answer(answer, rows.len(), R::FUNCTION);
+        let flushed = flushed.map_err(|cause| bindings::error(cause, "flush"));
         self.holds |= answer.is_ok();
         if then == Then::Flush && matches!(flushed, Ok(()) | Err(PublishError::Reject { .. })) {
             self.holds = false;
@@ -120,7 +120,7 @@ impl Lane {
         let limit = self.setup.limits.call_timeout;
         let mut call = Call::begin(self);
         let outcome = timeout(limit, call.flush()).await;
-        let flushed = call.end(outcome)?.map_err(bindings::error);
+        let flushed = call.end(outcome)?.map_err(|cause| bindings::error(cause, "flush"));
         if matches!(flushed, Ok(()) | Err(PublishError::Reject { .. })) {
             self.holds = false;
             if self.is_due() {

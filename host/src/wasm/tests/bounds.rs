@@ -50,6 +50,49 @@ async fn bodies_that_are_never_sent_are_within_its_memory() {
     assert!((100 << 20..=128 << 20).contains(&peak), "{peak}");
 }
 
+/// What a guest holds that has called `import` of the host again and again, and kept what it got.
+async fn held(import: &str, dir: &std::path::Path) -> u64 {
+    let config = format!("do = 'held', import = '{import}'");
+    let grant = format!(
+        "dirs = [{{ host = '{}', guest = '/in', write = true }}], sockets = ['tcp://127.0.0.1:9', 'udp://127.0.0.1:9']",
+        dir.display()
+    );
+    let limits = "memory = '8MiB', cpu_per_call = '20s', call_timeout = '60s'";
+    let mut plugin = guest(&config, &grant, limits).await;
+    assert_eq!(plugin.publish().await, Ok(vec![]), "{import}");
+    let (held, status) = (plugin.count("memory_bytes"), plugin.publisher.status().unwrap());
+    drop(plugin);
+    while status()["memory_bytes"] != 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    held
+}
+
+#[tokio::test]
+async fn what_the_host_keeps_behind_a_handle_is_charged_and_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let nothing = held("wasi:clocks/wall-clock now", dir.path()).await;
+    assert!(nothing < 4 << 20, "{nothing}");
+    for (import, least) in [
+        ("wasi:io/streams output-stream.write", 6 << 20),
+        ("wasi:io/streams output-stream.write-zeroes", 6 << 20),
+        ("wasi:io/streams output-stream.splice", 6 << 20),
+        ("wasi:io/streams output-stream.blocking-splice", 6 << 20),
+        ("wasi:http/types outgoing-response.body", 6 << 20),
+        // Two of 4 KiB for each of seventy bodies.
+        ("wasi:io/streams output-stream.blocking-write-and-flush", nothing + (500 << 10)),
+        ("wasi:io/streams output-stream.blocking-write-zeroes-and-flush", nothing + (500 << 10)),
+        ("wasi:http/types outgoing-request.set-path-with-query", nothing + (2 << 20)),
+        ("wasi:filesystem/types descriptor.read-via-stream", nothing + (4 << 20)),
+        ("wasi:filesystem/types descriptor.read-directory", nothing + (4 << 20)),
+        ("wasi:sockets/tcp-create-socket create-tcp-socket", 7 << 20),
+        ("wasi:sockets/udp-create-socket create-udp-socket", 7 << 20),
+    ] {
+        let held = held(import, dir.path()).await;
+        assert!((least..=8 << 20).contains(&held), "{import}: {held}, and without it {nothing}");
+    }
+}
+
 #[tokio::test]
 async fn headers_are_within_its_memory() {
     let mut plugin = guest("do = 'http-headers', bytes = 1000000", "", "").await;
