@@ -10,6 +10,7 @@ mod check;
 mod compile;
 mod dashboards;
 mod demo;
+mod log;
 #[cfg(feature = "wasm")]
 mod plugin;
 mod report;
@@ -17,12 +18,12 @@ mod run;
 mod words;
 
 use crate::host::{Host, HostBuilder};
+use crate::output::escape;
 use clap::{Parser, Subcommand};
 use std::future::Future;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
 
 /// The configuration, unless another is named.
 const DEFAULT_CONFIG: &str = "pressroom.toml";
@@ -108,7 +109,7 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = match cli.command {
-        Command::Run(args) => logging("info").and_then(|()| block_on(run::run(args))),
+        Command::Run(args) => log::start("info").and_then(|()| block_on(run::run(args))),
         Command::Check(args) => check::check(&args),
         Command::Report(args) => block_on(report::report(args)),
         #[cfg(feature = "wasm")]
@@ -116,9 +117,9 @@ pub fn main() -> ExitCode {
         Command::Dashboards(args) => block_on(dashboards::dashboards(args)),
         #[cfg(feature = "wasm")]
         Command::CompilePlugin(args) => compile::compile(&args),
-        Command::Demo(args) => logging("warn").and_then(|()| block_on(demo::demo(args))),
+        Command::Demo(args) => log::start("warn").and_then(|()| block_on(demo::demo(args))),
     };
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.message.is_empty() {
@@ -126,7 +127,9 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(failure.code)
         }
-    }
+    };
+    log::flush();
+    code
 }
 
 /// A host that compiles plugins in a process of its own.
@@ -145,36 +148,19 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     outcome
 }
 
-/// Sends the log to standard error: what `RUST_LOG` asks for, else `level`, and of the compiler of plugins warnings.
-fn logging(level: &str) -> Result<(), Failure> {
-    let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty());
-    let directives = asked.unwrap_or_else(|| {
-        let quiet =
-            ["wasmtime", "cranelift_codegen", "regalloc2", "hyper", "hyper_util", "reqwest", "notify"];
-        quiet.iter().fold(level.to_owned(), |all, noisy| all + "," + noisy + "=warn")
-    });
-    let filter = EnvFilter::try_new(&directives)
-        .map_err(|error| Failure::wrong(format!("RUST_LOG={directives} cannot be read: {error}")))?;
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // A subscriber that an embedder has set stays.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(false)
-        .compact()
-        .try_init();
-    Ok(())
-}
-
 /// Prints lines on standard output. A reader that has seen enough (`| head`) is no error.
 fn to_stdout(text: &str) -> std::io::Result<()> {
-    write_to(&mut std::io::stdout().lock(), text.as_bytes())
+    write_to(&mut std::io::stdout().lock(), escape::lines(text).as_bytes())
 }
 
-/// As [`to_stdout`], on standard error.
+/// As [`to_stdout`], for JSON: it stays JSON and means the same.
+fn json_to_stdout(text: impl Into<Vec<u8>>) -> std::io::Result<()> {
+    write_to(&mut std::io::stdout().lock(), &escape::json(text.into()))
+}
+
+/// As [`to_stdout`], on standard error, behind the log where there is one.
 fn to_stderr(text: &str) -> std::io::Result<()> {
-    write_to(&mut std::io::stderr().lock(), text.as_bytes())
+    log::last_words(&escape::lines(text))
 }
 
 fn write_to(out: &mut impl Write, text: &[u8]) -> std::io::Result<()> {

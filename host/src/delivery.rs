@@ -21,7 +21,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use dead_letters::DeadLetters;
+pub use dead_letters::{DeadLetters, Trouble as DeadLettersTrouble};
 pub use filter::{Filter, Rules};
 
 use crate::config::DeliveryConfig;
@@ -66,6 +66,7 @@ pub struct Delivery {
     commands: mpsc::Sender<Command>,
     drain: watch::Sender<Option<Drain>>,
     shared: Arc<Shared>,
+    refused: dead_letters::WaitingRows,
     worker: tokio::sync::Mutex<Option<tokio::task::JoinHandle<Books>>>,
 }
 
@@ -186,6 +187,8 @@ pub struct PublisherStatus {
     pub backlog_age_seconds: f64,
     /// Rows that it reported and that do not exist, or that it reported twice.
     pub misreported_rows: u64,
+    /// Rows of the backlog that it refused, and that wait to be written to the dead letters.
+    pub refused_waiting: u64,
     /// The last error, even if it has passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -221,6 +224,7 @@ impl PublisherStatus {
             attempt_seconds: 0.0,
             backlog_age_seconds: 0.0,
             misreported_rows: 0,
+            refused_waiting: 0,
             last_error: Some(reason),
             update_failed: None,
             last_delivery: None,
@@ -248,18 +252,20 @@ impl Delivery {
         let (commands, received) = mpsc::channel(4);
         let (drain, drained) = watch::channel(None);
         let shared = Arc::new(Shared::new(&plan.kind));
+        let refusals = dead_letters.for_publisher(label.clone(), cursor.clone());
+        let refused = refusals.watch();
         let worker = worker::Worker::new(
             label.clone(),
             cursor.clone(),
             publisher,
             plan,
-            dead_letters,
+            refusals,
             received,
             drained,
             shared.clone(),
         );
         let worker = tokio::sync::Mutex::new(Some(tokio::spawn(worker.run())));
-        Self { label, cursor, commands, drain, shared, worker }
+        Self { label, cursor, commands, drain, shared, refused, worker }
     }
 
     /// The label.
@@ -328,6 +334,7 @@ impl Delivery {
             attempt_seconds: live.attempt_time.as_secs_f64(),
             backlog_age_seconds: self.cursor.behind().as_secs_f64(),
             misreported_rows: live.misreported_rows,
+            refused_waiting: self.refused.get(),
             last_error: live.last_error,
             update_failed: None,
             last_delivery: live.last_delivery,

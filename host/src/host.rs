@@ -299,8 +299,10 @@ impl Inner {
     }
 
     fn refuse(&self, error: ReloadError) -> ReloadError {
-        tracing::error!("the old configuration stays in force: {error}");
-        *self.refused.lock() = Some(error.to_string());
+        let text = error.to_string();
+        // A line for each problem.
+        text.lines().for_each(|problem| tracing::error!("the old configuration stays in force: {problem}"));
+        *self.refused.lock() = Some(text);
         error
     }
 

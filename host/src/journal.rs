@@ -287,6 +287,17 @@ impl Cursor {
         self.journal.0.memory.lock().settle(self.id, settled);
     }
 
+    /// Books `rows` that were settled as refused as dead letters. False where the cursor has been retired meanwhile: they
+    /// are booked as dropped, and their letters must not stand.
+    pub fn set_aside(&self, rows: u64) -> bool {
+        self.journal.0.memory.lock().set_aside(self.id, rows)
+    }
+
+    /// Whether the cursor has been retired.
+    pub fn is_retired(&self) -> bool {
+        self.ended.get().is_some()
+    }
+
     /// Everything that was read is settled: the journal may forget it as far as this cursor goes.
     pub fn acknowledge(&self) {
         self.journal.0.memory.lock().acknowledge(self.id);

@@ -354,6 +354,11 @@ impl Registry {
         .await
     }
 
+    /// Where what publishers refuse is set aside.
+    pub fn dead_letters(&self) -> &DeadLetters {
+        &self.dead_letters
+    }
+
     /// Whether anything could not be started or changed as it should be.
     pub fn has_failures(&self) -> bool {
         !self.state.lock().failures.is_empty()

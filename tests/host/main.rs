@@ -31,5 +31,6 @@ mod remote_write;
 mod servers;
 mod shutdown;
 mod soak;
+mod stuck;
 mod supervision;
 mod trust;

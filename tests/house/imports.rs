@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 /// What each room of `host/src` may import of the others. An arrow of host/README.md leads on: who imports the registry may
 /// speak of what the registry speaks of.
 const ROOMS: &[(&str, &[&str])] = &[
+    ("output", &[]),
     ("record", &[]),
-    ("config", &[]),
+    ("config", &["output"]),
     // Of the configuration only what must not be seen in logs; see below.
     ("publisher", &["record", "config"]),
     ("journal", &["record"]),
@@ -15,9 +16,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("recorder", &["collector", "journal", "record"]),
     ("tracing", &["recorder", "record"]),
     ("listen", &["config"]),
-    ("publishers", &["listen", "publisher", "record", "config"]),
-    ("wasm", &["publisher", "record", "config"]),
-    ("delivery", &["journal", "publisher", "record", "config"]),
+    ("publishers", &["listen", "publisher", "record", "config", "output"]),
+    ("wasm", &["publisher", "record", "config", "output"]),
+    ("delivery", &["journal", "publisher", "record", "config", "output"]),
     ("registry", &["delivery", "journal", "publisher", "record", "config"]),
     ("report", &["record"]),
     ("ingest", &["record"]),
@@ -33,6 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 const EVERYTHING_BELOW_HOST: &[&str] = &[
+    "output",
     "record",
     "config",
     "publisher",
@@ -52,6 +54,7 @@ const EVERYTHING_BELOW_HOST: &[&str] = &[
 ];
 
 const EVERYTHING_BELOW_CLI: &[&str] = &[
+    "output",
     "record",
     "config",
     "publisher",

@@ -5,6 +5,7 @@
 use super::words::{self, Column};
 use super::{DEFAULT_CONFIG, Failure, to_stdout};
 use crate::host::{Checked, CheckedPublisher};
+use crate::output::escape;
 use std::path::PathBuf;
 
 /// Check a configuration without running it
@@ -34,7 +35,7 @@ pub(super) fn check(args: &Args) -> Result<(), Failure> {
         Err(error) => {
             to_stdout(&error.to_string())?;
             let problems = words::counted(error.problems().len() as u64, "problem");
-            return Err(Failure::wrong(format!("{problems} in {}", args.config.display())));
+            return Err(Failure::wrong(format!("{problems} in {}", escape::path(&args.config))));
         }
     };
     to_stdout(&summary(args, &checked))?;
@@ -48,7 +49,7 @@ pub(super) fn check(args: &Args) -> Result<(), Failure> {
 }
 
 fn summary(args: &Args, checked: &Checked) -> String {
-    let mut out = format!("{} is right\n", args.config.display());
+    let mut out = format!("{} is right\n", escape::path(&args.config));
     let columns = [Column::Text("publisher"), Column::Text("type"), Column::Text("")];
     let mut rows = Vec::new();
     let members = checked.publishers.iter().filter_map(|publisher| publisher.composite.as_ref());
@@ -57,14 +58,14 @@ fn summary(args: &Args, checked: &Checked) -> String {
         add_rows(publisher, checked, 0, &mut rows);
     }
     out.push_str(&words::table(&columns, rows, "no publishers: records are kept for reports only"));
-    let dir = checked.plugins_dir.display();
+    let dir = escape::path(&checked.plugins_dir);
     match checked.plugins.as_slice() {
         [] => out.push_str(&format!("no plugins in {dir}\n")),
         plugins => {
             out.push_str(&format!("plugins in {dir}:\n"));
             for plugin in plugins {
-                let problem = plugin.problem.as_deref().unwrap_or("right");
-                out.push_str(&format!("  {}: {problem}\n", plugin.name));
+                let problem = escape::line(plugin.problem.as_deref().unwrap_or("right"));
+                out.push_str(&format!("  {}: {problem}\n", escape::line(&plugin.name)));
             }
         }
     }

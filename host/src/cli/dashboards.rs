@@ -10,7 +10,8 @@ mod remote;
 mod tests;
 
 use super::words::{self, Column};
-use super::{Failure, to_stdout};
+use super::{Failure, json_to_stdout, to_stdout};
+use crate::output::escape;
 use clap::{Subcommand, ValueEnum};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -119,7 +120,7 @@ pub(super) async fn dashboards(args: Args) -> Result<(), Failure> {
             if dashboard == Dashboard::Grafana && !indices.are_defaults() {
                 return Err(Failure::wrong("Grafana's dashboard reads no indices; leave the option out"));
             }
-            Ok(to_stdout(&dashboard.text(&indices))?)
+            Ok(json_to_stdout(dashboard.text(&indices).into_owned())?)
         }
         Action::Write { dir, overwrite, indices } => {
             let files = Dashboard::ALL.map(|one| (dir.join(one.file()), one.text(&indices)));
@@ -154,15 +155,15 @@ fn write(files: &[(PathBuf, Cow<'_, str>)], overwrite: bool) -> Result<String, F
         std::fs::read(path).is_ok_and(|there| there != text.as_bytes())
     };
     if !overwrite && let Some((path, _)) = files.iter().find(differs) {
-        let path = path.display();
+        let path = escape::path(path);
         return Err(Failure::failed(format!("{path} is there and is different; --overwrite replaces it")));
     }
     let mut written = String::new();
     for (path, text) in files {
-        let said = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
+        let said = |error: std::io::Error| Failure::failed(format!("{}: {error}", escape::path(path)));
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new(""))).map_err(said)?;
         std::fs::write(path, text.as_bytes()).map_err(said)?;
-        written.push_str(&format!("{}\n", path.display()));
+        written.push_str(&format!("{}\n", escape::path(path)));
     }
     Ok(written)
 }

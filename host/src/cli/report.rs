@@ -1,6 +1,7 @@
 //! `pressroom report`: a question to a running host, and its answer.
 //!
-//! Invariant: what is shown says how far it goes; `--json` passes the host's answer through as it came.
+//! Invariant: what is shown says how far it goes; `--json` passes the host's answer through, and escapes only what would
+//! act on a terminal.
 
 mod tables;
 #[cfg(test)]
@@ -10,7 +11,7 @@ pub(super) use tables::{
     Publisher, failed_events, failed_operations, publishers, retry_stats, slow_events, slow_operations,
 };
 
-use super::{Failure, to_stdout, words};
+use super::{Failure, json_to_stdout, to_stdout, words};
 use clap::ValueEnum;
 use reqwest::{Method, StatusCode, Url};
 use std::time::Duration;
@@ -120,7 +121,7 @@ pub(super) async fn report(args: Args) -> Result<(), Failure> {
     let url = question_url(&args)?;
     let body = ask(&url, args.token.as_deref()).await?;
     if args.json {
-        to_stdout(&body)?;
+        json_to_stdout(body)?;
         return Ok(());
     }
     let shown = show(args.question, &body, args.limit.unwrap_or(ROWS)).map_err(|error| {

@@ -5,6 +5,7 @@
 use super::words::{self, Column};
 use super::{DEFAULT_CONFIG, Failure, to_stderr};
 use crate::host::{Closing, Host, ReloadError, StartError};
+use crate::output::escape;
 use std::path::{Path, PathBuf};
 
 /// Run the host
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 /// everything as it was and is logged. SIGHUP has them read again at once.
 ///
 /// SIGINT (ctrl-c) and SIGTERM end it: nothing more is taken, publishers have shutdown.timeout to deliver what is left,
-/// and the final account is printed. A second signal ends it at once. The log goes to standard error.
+/// and the final account is printed. A second signal ends it at once. The log goes to standard
+/// error, and waits for no reader: lines that are not read in time are lost, and counted in /metrics.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pressroom run
@@ -47,7 +49,7 @@ Name another with --config FILE, or begin with these lines in it:
     listen = \"127.0.0.1:9464\"
 
 examples/quickstart.toml says more; `pressroom demo` needs no configuration at all",
-        place.display()
+        escape::path(&place)
     )))
 }
 
@@ -91,7 +93,7 @@ fn not_started(error: StartError) -> Failure {
 
 /// Says what runs where.
 fn introduce(host: &Host, config: &Path) {
-    tracing::info!("pressroom {} runs with {}", env!("CARGO_PKG_VERSION"), config.display());
+    tracing::info!("pressroom {} runs with {}", env!("CARGO_PKG_VERSION"), escape::path(config));
     match host.server_addr() {
         Some(address) => tracing::info!("records and questions: http://{address}/"),
         None => tracing::info!("no HTTP of its own: server.enabled is false"),
@@ -117,7 +119,7 @@ fn introduce(host: &Host, config: &Path) {
     }
     let settings = host.config();
     let drop_in = if settings.plugins.drop_in { "drop a .wasm in to run it" } else { "drop_in is off" };
-    tracing::info!("plugins: {} ({drop_in})", settings.plugins_dir().display());
+    tracing::info!("plugins: {} ({drop_in})", escape::path(settings.plugins_dir()));
 }
 
 async fn reload(host: &Host) {

@@ -1,8 +1,8 @@
 //! Figures and texts as people read them.
 //!
-//! Invariant: what a stranger wrote (a name, an error) reaches the terminal without control characters, on one line
-//! and cut to its place.
+//! Invariant: what came from outside (a name, an error) reaches the terminal escaped, on one line and cut to its place.
 
+use crate::output::escape;
 use crate::record::Timestamp;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use std::time::Duration;
@@ -89,14 +89,10 @@ pub(super) fn date(time: Timestamp) -> String {
     format!("{} UTC", text.get(..19).unwrap_or(&text).replace('T', " "))
 }
 
-/// `text` on one line, without control characters, and no longer than `most` characters.
+/// `text` on one line, escaped, and no longer than `most` characters.
 pub(super) fn cut(text: &str, most: usize) -> String {
-    // Beside control characters, those that reorder or hide what stands around them.
-    let unsafe_char = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut clean = text.chars().map(|c| if unsafe_char(c) { ' ' } else { c });
+    let clean = escape::line(text.trim_end());
+    let mut clean = clean.chars();
     let mut out: String = clean.by_ref().take(most).collect();
     if clean.next().is_some() {
         out.pop();
@@ -119,7 +115,9 @@ pub(super) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Strin
         let (Column::Text(name) | Column::Figure(name)) = column;
         Cell::new(name.to_uppercase())
     }));
-    table.add_rows(rows);
+    let escaped =
+        |row: Vec<String>| row.iter().map(|cell| escape::line(cell).into_owned()).collect::<Vec<_>>();
+    table.add_rows(rows.into_iter().map(escaped));
     if table.is_empty() {
         return format!("  {none}\n");
     }
@@ -166,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_strangers_text_cannot_steer_the_terminal() {
-        assert_eq!(cut("\u{1b}[2Jdisk\nfull\u{202e}", 40), " [2Jdisk full");
+        assert_eq!(cut("\u{1b}[2Jdisk\nfull\u{202e}", 40), "\\u{1b}[2Jdisk\\nfull\\u{202e}");
         assert_eq!(cut("größer", 6), "größer");
         assert_eq!(cut("größer!", 6), "größe…");
     }

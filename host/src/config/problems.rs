@@ -1,6 +1,7 @@
 //! What is wrong with a configuration: every problem, each with its place, its key and what to do.
 
 use super::secrets::Secrets;
+use crate::output::escape;
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,14 +30,14 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
+        f.write_str(&escape::line(&self.file))?;
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column)?;
         }
         if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
+            write!(f, ": {}", escape::line(&self.key))?;
         }
-        write!(f, ": {}", self.message)
+        write!(f, ": {}", escape::line(&self.message))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A worker and a scripted publisher, on paused time.
 
+mod dead_letters;
 mod filters;
 mod holding;
 mod pace;
@@ -292,23 +293,6 @@ async fn a_rejected_batch_is_set_aside_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_letter_that_cannot_be_written_stays_in_hand() {
-    let dir = tempfile::tempdir().unwrap();
-    let blocked = dir.path().join("blocked");
-    std::fs::write(&blocked, "a file where a folder should be").unwrap();
-    let letters = Arc::new(DeadLetters::new(blocked.join("letters.jsonl")));
-    let rejects = (0..100).map(|_| Answer::Give(Ok(vec![row(0, reject("bad"))])));
-    let bench = Bench::with_letters(config(), rejects, dir, letters);
-    bench.record(&["1", "2"]);
-    bench.until(|_| bench.script.lock().calls.len() >= 2).await;
-    let books = bench.delivery.status().books;
-    assert_eq!((books.delivered, books.dead_lettered, books.backlog), (1, 0, 1));
-    std::fs::remove_file(bench.dir.path().join("blocked")).unwrap();
-    assert_eq!(bench.settled().await.dead_lettered, 1);
-    assert_eq!(bench.letters().len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_is_too_old_is_set_aside_and_time_on_hold_does_not_count() {
     let mut config = config();
     config.retry.max_age = Duration::from_secs(60);
@@ -457,20 +441,4 @@ async fn what_has_waited_for_a_publisher_does_not_wait_for_company_as_well() {
     bench.record(&["3"]);
     assert_eq!(bench.settled().await.delivered, 3);
     assert!(began.elapsed() >= Duration::from_secs(3_600), "{:?}", began.elapsed());
-}
-
-#[test]
-fn a_torn_line_is_cut_before_the_next_letter() {
-    let dir = tempfile::tempdir().unwrap();
-    let letters = Arc::new(DeadLetters::new(dir.path().join("new/letters.jsonl")));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let rows = EventBatch::detached(vec![event("1")]);
-    let set_aside = || runtime.block_on(letters.set_aside("a", &rows, vec!["why".into()])).unwrap();
-    set_aside();
-    let whole = std::fs::read_to_string(letters.path()).unwrap();
-    std::fs::write(letters.path(), format!("{whole}{{\"torn")).unwrap();
-    let letters = Arc::new(DeadLetters::new(letters.path()));
-    runtime.block_on(letters.set_aside("a", &rows, vec!["why".into()])).unwrap();
-    let text = std::fs::read_to_string(letters.path()).unwrap();
-    assert_eq!((text.lines().count(), text.starts_with(&whole), text.contains("torn")), (2, true, false));
 }

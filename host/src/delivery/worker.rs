@@ -8,10 +8,11 @@ mod succession;
 
 use super::attempt::{Called, call, drained};
 use super::batcher::Batcher;
+use super::dead_letters::Refusals;
 use super::retry::Pace;
 use super::unflushed::Unflushed;
 use super::window::{InHand, Trouble, Window, judge, without_secrets};
-use super::{Command, DeadLetters, Drain, Plan, Shared, State};
+use super::{Command, Drain, Plan, Shared, State};
 use crate::journal::{Books, Cursor, DropReason, Settled};
 use crate::publisher::panics::{ask, discard};
 use crate::publisher::{PublishError, Publisher, Standing};
@@ -28,7 +29,9 @@ pub(super) struct Worker {
     /// There is no publisher and its factory is not asked: a command will bring one.
     suspended: bool,
     plan: Plan,
-    dead_letters: Arc<DeadLetters>,
+    refusals: Refusals,
+    /// It waits because too many of its dead letters cannot be written.
+    stuck: bool,
     commands: mpsc::Receiver<Command>,
     drain: watch::Receiver<Option<Drain>>,
     shared: Arc<Shared>,
@@ -56,6 +59,8 @@ enum Step {
     Read,
     Attempt,
     Flush,
+    /// What is to be set aside has been, or cannot be.
+    Refused,
     /// A drain was asked for, or its deadline has passed.
     Drain,
 }
@@ -67,7 +72,7 @@ impl Worker {
         cursor: Cursor,
         publisher: Result<Box<dyn Publisher>, String>,
         plan: Plan,
-        dead_letters: Arc<DeadLetters>,
+        refusals: Refusals,
         commands: mpsc::Receiver<Command>,
         drain: watch::Receiver<Option<Drain>>,
         shared: Arc<Shared>,
@@ -80,7 +85,8 @@ impl Worker {
             publisher: None,
             suspended: false,
             plan,
-            dead_letters,
+            refusals,
+            stuck: false,
             commands,
             drain,
             shared,
@@ -109,8 +115,9 @@ impl Worker {
                 Step::Read => self.read(),
                 Step::Attempt => self.attempt().await,
                 Step::Flush => self.tend().await,
-                Step::Drain => {}
+                Step::Refused | Step::Drain => {}
             }
+            self.heed_refusals();
             let draining = *self.drain.borrow();
             if let Some(Drain { deadline, reason }) = draining {
                 if !std::mem::replace(&mut self.draining, true) {
@@ -120,12 +127,13 @@ impl Worker {
                         self.flush_at = Instant::now();
                     }
                 }
-                let nothing_left = self.window.is_empty() && self.cursor.readable(1, 1).0 == 0;
+                let nothing_left = self.has_passed_all();
                 if nothing_left && self.unflushed.is_ready() && !self.past_deadline() {
                     self.tend().await;
                 }
                 let nothing_left = nothing_left && self.window.is_empty() && self.unflushed.is_empty();
-                if nothing_left || self.suspended || Instant::now() >= deadline {
+                let all_written = self.refusals.waiting() == 0;
+                if (nothing_left && all_written) || self.suspended || Instant::now() >= deadline {
                     return self.end(reason).await;
                 }
             }
@@ -135,22 +143,30 @@ impl Worker {
     async fn next(&mut self) -> Step {
         let draining = self.drain.borrow().is_some();
         // What cannot be flushed holds up the rest: it would only grow.
-        let rests = self.suspended || self.unflushed.is_stuck();
+        let full = self.refusals.is_full();
+        let rests = self.suspended || self.unflushed.is_stuck() || full;
         let idle = self.window.is_empty();
         // One that was lost is built again even if there is nothing to publish: it may be scraped.
         let lost = self.publisher.is_none();
         let again_at = self.pace.due();
+        let to_read = draining && !self.has_passed_all();
         tokio::select! {
             biased;
             command = self.commands.recv() => Step::Command(command),
             () = drain_news(&mut self.drain, draining) => Step::Drain,
             () = tokio::time::sleep_until(self.flush_at), if self.publisher.is_some() => Step::Flush,
             () = tokio::time::sleep_until(again_at), if !rests && (!idle || lost) => Step::Attempt,
-            () = std::future::ready(()), if !rests && idle && draining => Step::Read,
+            () = std::future::ready(()), if !rests && idle && to_read => Step::Read,
+            () = self.refusals.changed(), if full || draining => Step::Refused,
             () = self.batcher.ready(&self.cursor, &self.plan.config.batch), if !rests && (idle || self.wants_company) => {
                 Step::Read
             }
         }
+    }
+
+    /// Whether everything that it is to read has left its hand.
+    fn has_passed_all(&self) -> bool {
+        self.window.is_empty() && self.cursor.readable(1, 1).0 == 0
     }
 
     fn read(&mut self) {
@@ -281,18 +297,25 @@ impl Worker {
         go_on
     }
 
+    /// Sets `rows` aside. They are no longer in hand, and backlog until their letters are on the disk.
     async fn set_aside<R: Record>(&mut self, rows: &Rows<R>, reasons: Vec<Arc<str>>) -> Result<(), String> {
         let Some(reason) = reasons.first().cloned() else { return Ok(()) };
-        self.dead_letters.set_aside(&self.label, rows, reasons).await.map_err(|error| error.to_string())?;
-        self.cursor.settle(Settled { dead_lettered: rows.len() as u64, ..Settled::default() });
+        self.refusals.add(rows, reasons).await?;
         self.shared.update(|live| live.last_error = Some(reason.to_string()));
-        tracing::warn!(
-            publisher = %self.label,
-            rows = rows.len(),
-            dead_letters = %self.dead_letters.path().display(),
-            "records were set aside as dead letters: {reason}"
-        );
         Ok(())
+    }
+
+    /// Where no more may wait to be set aside, and the file cannot be written, it waits too, and says why.
+    fn heed_refusals(&mut self) {
+        match self.refusals.stuck() {
+            Some(reason) => {
+                self.stuck = true;
+                self.window.pause();
+                self.stands(State::Held, &Trouble { hold: true, ..Trouble::retry(reason) });
+            }
+            None if std::mem::take(&mut self.stuck) => self.acknowledge(),
+            None => {}
+        }
     }
 
     /// The window has been tried for long enough.

@@ -151,12 +151,25 @@ impl HostBuilder {
             let (recorder, reports) = (recorder.clone(), reports.clone());
             Arc::new(move || {
                 let Some(registry) = registry.upgrade() else { return String::new() };
-                let out = vitals::expose(&registry.status(), &journal, &recorder, &reports, started).gauge(
-                    "pressroom_config_refused",
-                    "1 while the configuration's file is wrong and an earlier one is in force.",
-                    &[],
-                    refused.lock().is_some(),
-                );
+                let out = vitals::expose(&registry.status(), &journal, &recorder, &reports, started)
+                    .gauge(
+                        "pressroom_config_refused",
+                        "1 while the configuration's file is wrong and an earlier one is in force.",
+                        &[],
+                        refused.lock().is_some(),
+                    )
+                    .gauge(
+                        "pressroom_dead_letters_failing",
+                        "1 while the file of dead letters cannot be written and refused records wait.",
+                        &[],
+                        registry.dead_letters().trouble().is_some(),
+                    )
+                    .counter(
+                        "pressroom_log_lines_lost_total",
+                        "Lines of the log that were lost because nothing read them.",
+                        &[],
+                        crate::output::log::lost(),
+                    );
                 #[cfg(feature = "server")]
                 let out = match &ingest_counts {
                     Some(counts) => counts.expose(out),

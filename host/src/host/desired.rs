@@ -5,6 +5,7 @@ use super::composite;
 use super::plugins::{PluginDir, PluginFile};
 use crate::config::{Config, ConfigError, DeliveryConfig, Problems, Secrets};
 use crate::delivery::{Plan, PublisherStatus, State};
+use crate::output::escape;
 use crate::publisher::{Context, Factory};
 use crate::registry::Desired;
 use parking_lot::Mutex;
@@ -56,7 +57,8 @@ pub(super) struct Made {
 pub struct PluginReport {
     /// Its name: the file's, without `.wasm`.
     pub plugin: String,
-    /// The file.
+    /// The file. In JSON it is a text: a byte that is not UTF-8 is `\xff`.
+    #[serde(serialize_with = "as_text")]
     pub file: PathBuf,
     /// The SHA-256 digest of what lies there now; what a publisher runs is in its detail.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +71,14 @@ pub struct PluginReport {
     pub compiling: serde_json::Value,
     /// The publishers that run it.
     pub publishers: Vec<PluginPublisher>,
+}
+
+/// A path of any bytes, of which JSON knows only those that are UTF-8.
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    match path.to_str() {
+        Some(text) => serializer.serialize_str(text),
+        None => serializer.serialize_str(&escape::path(path)),
+    }
 }
 
 /// A publisher that runs a plugin.
@@ -96,7 +106,8 @@ pub struct PluginPublisher {
 pub struct Checked {
     /// The publishers of the configuration.
     pub publishers: Vec<CheckedPublisher>,
-    /// The plugin directory.
+    /// The plugin directory; in JSON as [`PluginReport::file`].
+    #[serde(serialize_with = "as_text")]
     pub plugins_dir: PathBuf,
     /// The plugins in it.
     pub plugins: Vec<CheckedPlugin>,
@@ -214,7 +225,7 @@ fn signature(found: &Found, config: &Config) -> String {
 }
 
 pub(super) fn missing(dir: &PluginDir, name: &str) -> String {
-    format!("there is no {}", dir.path_of(name).display())
+    format!("there is no {}", escape::path(dir.path_of(name)))
 }
 
 impl Planner {
@@ -249,8 +260,7 @@ impl Planner {
                 before.iter().any(|known| known.file.path == found.file.path && known.idle == found.idle);
             if !told {
                 let reason = found.idle.as_deref().unwrap_or_default();
-                // A file's name is a stranger's text: quoted, so that it forges no line.
-                tracing::warn!(plugin = ?found.file.path, "does not run: {reason:?}");
+                tracing::warn!(plugin = %escape::path(&found.file.path), "does not run: {reason}");
             }
         }
         (desired, problems)

@@ -36,7 +36,9 @@ pub fn lock(file: impl AsRef<Path>) -> Result<(PathBuf, Lock), LockError> {
         named.push(name);
         match files.iter().find(|file| file.name == *name).map(|file| (&file.path, &file.digest)) {
             Some((path, Ok(digest))) => lock.insert(label, Locked::new(path, digest, grant)),
-            Some((path, Err(cause))) => missed.push(format!("{}: {cause}", path.display())),
+            Some((path, Err(cause))) => {
+                missed.push(format!("{}: {cause}", crate::output::escape::path(path)))
+            }
             None => missed.push(missing(&dir, name)),
         }
     }

@@ -1,5 +1,6 @@
 //! The plugin directory: which files lie there, and what tells one version of a file from the next.
 
+use crate::output::escape;
 use crate::watch::{Mark, is_plugin};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -43,8 +44,11 @@ impl PluginDir {
         let mut files: Vec<_> = paths
             .filter(|path| is_plugin(path))
             .filter_map(|path| {
-                let name = path.file_stem()?.to_string_lossy().into_owned();
-                let digest = self.digest(&path).map_err(|error| error.to_string());
+                let stem = path.file_stem()?;
+                let (name, digest) = match stem.to_str() {
+                    Some(name) => (name.to_owned(), self.digest(&path).map_err(|error| error.to_string())),
+                    None => (escape::path(stem), Err("its name is not UTF-8: rename it".to_owned())),
+                };
                 let signature = std::fs::metadata(crate::watch::signature_of(&path)).ok();
                 Some(PluginFile { name, path, digest, signature: signature.as_ref().map(Mark::of) })
             })

@@ -77,6 +77,12 @@ fn expose_publisher(mut out: Exposition, status: &PublisherStatus) -> Exposition
             &publisher,
             status.backlog_age_seconds,
         )
+        .gauge(
+            "pressroom_publisher_refused_waiting_records",
+            "Records of the backlog that a publisher refused, and that wait to be written to the dead letters.",
+            &publisher,
+            status.refused_waiting,
+        )
         .counter("pressroom_publisher_attempts_total", "Calls of a publisher.", &publisher, status.attempts)
         .counter(
             "pressroom_publisher_failed_attempts_total",

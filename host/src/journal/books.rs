@@ -52,11 +52,13 @@ pub struct Settled {
     pub delivered: u64,
     /// Set aside.
     pub dead_lettered: u64,
+    /// Refused, and to be set aside: still backlog until [`Cursor::set_aside`](super::Cursor::set_aside) books them.
+    pub refused: u64,
 }
 
 impl Settled {
     pub(super) fn total(self) -> u64 {
-        self.filtered + self.delivered + self.dead_lettered
+        self.filtered + self.delivered + self.dead_lettered + self.refused
     }
 }
 

@@ -37,6 +37,8 @@ struct Place {
     next: u64,
     acknowledged: u64,
     in_hand: u64,
+    /// Rows that the cursor has passed and whose dead letters are not written yet.
+    refused: u64,
     start: u64,
     /// How many times it lost records to an overflow.
     overflows: u64,
@@ -52,7 +54,8 @@ struct Place {
 impl Place {
     fn books(&self, end: u64) -> Books {
         let end = self.stop.unwrap_or(end);
-        Books { accepted: end - self.start, backlog: end - self.next + self.in_hand, ..self.books }
+        let backlog = end - self.next + self.in_hand + self.refused;
+        Books { accepted: end - self.start, backlog, ..self.books }
     }
 
     /// Whether it has yet to pass what ends at `end`.
@@ -257,6 +260,7 @@ impl Memory {
             next: at,
             acknowledged: at,
             in_hand: 0,
+            refused: 0,
             start: at,
             overflows: 0,
             last_loss: None,
@@ -318,7 +322,16 @@ impl Memory {
             place.books.filtered += settled.filtered;
             place.books.delivered += settled.delivered;
             place.books.dead_lettered += settled.dead_lettered;
+            place.refused += settled.refused;
         }
+    }
+
+    /// False where the cursor has been retired: the rows were dropped then.
+    pub(super) fn set_aside(&mut self, id: u32, rows: u64) -> bool {
+        let Some(place) = self.place(id) else { return false };
+        place.refused = place.refused.saturating_sub(rows);
+        place.books.dead_lettered += rows;
+        true
     }
 
     pub(super) fn acknowledge(&mut self, id: u32) {

@@ -44,7 +44,7 @@ fn both_kinds_are_read_once_and_in_order() {
     journal.seal();
     assert_eq!(count(&cursor.read(100, usize::MAX)), 3);
     assert_eq!(cursor.books().backlog, 11);
-    cursor.settle(Settled { filtered: 1, delivered: 9, dead_lettered: 1 });
+    cursor.settle(Settled { filtered: 1, delivered: 9, dead_lettered: 1, refused: 0 });
     cursor.acknowledge();
     let books = cursor.books();
     assert_eq!((books.accepted, books.backlog, journal.held().records), (11, 0, 0));

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the file consists of whole lines of batches that were delivered, whatever ended an attempt. What an
 //! attempt wrote stands only once its caller has seen it end well; else it is cut off before anything else is written
-//! (`file/writer.rs`). `flush` returns when the disk has the lines.
+//! (`output/file.rs`). `flush` returns when the disk has the lines.
 
 mod rotation;
 #[cfg(test)]
@@ -11,6 +11,8 @@ mod writer;
 
 use super::offload::Offloaded;
 use crate::config::units::{self, ByteSize};
+use crate::output::escape;
+use crate::output::file::Failure;
 use crate::publisher::{Context, PublishError, PublishResult, Publisher, PublisherType, StatusSource};
 use crate::record::{EventBatch, Format, NetworkBatch};
 use bytes::Bytes;
@@ -19,7 +21,7 @@ use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use writer::{Clock, Counters, Failure, Settings, Writer};
+use writer::{Clock, Counters, Settings, Writer};
 
 /// Settings of a `file` publisher.
 #[derive(Clone, Debug, Deserialize)]
@@ -123,7 +125,7 @@ impl Publisher for FilePublisher {
     }
 
     fn status(&self) -> Option<StatusSource> {
-        let (path, counters) = (self.path.display().to_string(), self.counters.clone());
+        let (path, counters) = (escape::path(&self.path), self.counters.clone());
         Some(Arc::new(
             move || serde_json::json!({ "path": path, "size": counters.size(), "rotated": counters.rotated() }),
         ))

@@ -81,7 +81,7 @@ impl InjectGrant {
 impl Locked {
     /// The plugin in `file`, with its digest, and what its section grants.
     pub fn new(file: &Path, digest: &str, grant: &Grant) -> Self {
-        let plugin = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let plugin = crate::output::escape::path(file.file_stem().unwrap_or_default());
         Self { plugin, sha256: digest.to_owned(), grants: grant.summary().into_iter().collect() }
     }
 

@@ -12,6 +12,7 @@ mod rust;
 
 use super::super::{Failure, to_stderr, to_stdout};
 use super::{check, language::Language};
+use crate::output::escape;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -75,7 +76,7 @@ pub(super) fn build(args: &Args) -> Result<(), Failure> {
     let out = args.out.clone().unwrap_or_else(|| args.dir.join(format!("{}.wasm", job.name)));
     put(&out, &component)?;
     let (size, took) = (component.len() as f64 / 1e6, began.elapsed().as_secs_f64());
-    to_stdout(&format!("built {} ({size:.2} MB) in {took:.1} s", out.display()))?;
+    to_stdout(&format!("built {} ({size:.2} MB) in {took:.1} s", escape::path(&out)))?;
     if args.no_check {
         return Ok(());
     }
@@ -84,7 +85,8 @@ pub(super) fn build(args: &Args) -> Result<(), Failure> {
 
 /// Writes the component in one step: a host may be watching that directory.
 fn put(out: &Path, component: &[u8]) -> Result<(), Failure> {
-    let failed = |cause: std::io::Error| Failure::failed(format!("cannot write {}: {cause}", out.display()));
+    let failed =
+        |cause: std::io::Error| Failure::failed(format!("cannot write {}: {cause}", escape::path(out)));
     let beside = out.with_extension(format!("{:08x}.tmp", fastrand::u32(..)));
     let written = std::fs::write(&beside, component).and_then(|()| std::fs::rename(&beside, out));
     if written.is_err() {
@@ -101,7 +103,7 @@ impl Job {
         };
         let scratch = dir.join("target/pressroom");
         std::fs::create_dir_all(&scratch)
-            .map_err(|cause| Failure::failed(format!("cannot make {}: {cause}", scratch.display())))?;
+            .map_err(|cause| Failure::failed(format!("cannot make {}: {cause}", escape::path(&scratch))))?;
         Ok(Self { dir, name, scratch })
     }
 
@@ -126,7 +128,7 @@ impl Job {
     /// What a tool has written.
     fn read(&self, file: &Path) -> Result<Vec<u8>, Failure> {
         std::fs::read(file).map_err(|cause| {
-            Failure::failed(format!("{} was not built: {}: {cause}", self.name, file.display()))
+            Failure::failed(format!("{} was not built: {}: {cause}", self.name, escape::path(file)))
         })
     }
 }

@@ -8,6 +8,7 @@ mod steps;
 
 use super::super::{Failure, block_on, to_stdout, words};
 use super::sandbox::Sandbox;
+use crate::output::escape;
 use crate::wasm::{Description, describe};
 use std::path::PathBuf;
 
@@ -36,11 +37,11 @@ pub(super) struct Args {
 
 pub(super) fn check(args: &Args) -> Result<(), Failure> {
     let sandbox = Sandbox::new(&args.file, &args.section)?;
-    let found = describe(&args.file).map_err(|cause| Failure::failed(cause.to_string()))?;
+    let found = describe(&args.file).map_err(|cause| Failure::failed(escape::line(&cause.to_string())))?;
     let mut out = summary(args, &found, &sandbox);
     if let Some(problem) = found.problem {
         to_stdout(&out)?;
-        return Err(Failure::failed(problem));
+        return Err(Failure::failed(escape::line(&problem)));
     }
     to_stdout(&out)?;
     out.clear();
@@ -50,8 +51,9 @@ pub(super) fn check(args: &Args) -> Result<(), Failure> {
         let report = |name: &str, verdict: &steps::Verdict| {
             failed += u64::from(!verdict.passes());
             Ok(to_stdout(&format!(
-                "{} {name:<39} {verdict}",
-                if verdict.passes() { "ok    " } else { "FAILED" }
+                "{} {name:<39} {}",
+                if verdict.passes() { "ok    " } else { "FAILED" },
+                escape::line(&verdict.to_string())
             ))?)
         };
         steps::run(&mut subject, report).await?;
@@ -60,22 +62,23 @@ pub(super) fn check(args: &Args) -> Result<(), Failure> {
     });
     ran?;
     match failed {
-        0 => Ok(to_stdout(&format!("{} passes", args.file.display()))?),
+        0 => Ok(to_stdout(&format!("{} passes", escape::path(&args.file)))?),
         failed => Err(Failure::failed(format!(
             "{} does not pass: {} failed",
-            args.file.display(),
+            escape::path(&args.file),
             words::counted(failed, "step")
         ))),
     }
 }
 
 fn summary(args: &Args, found: &Description, sandbox: &Sandbox) -> String {
-    let language = found.language.as_deref().unwrap_or("an unknown language");
+    let language = escape::line(found.language.as_deref().unwrap_or("an unknown language"));
     let contract = found
         .interface
         .as_deref()
         .map_or_else(String::new, |version| format!(", of the contract pressroom:publisher@{version}"));
-    let mut out = format!("{}: {} of {language}{contract}\n", args.file.display(), words::bytes(found.bytes));
+    let mut out =
+        format!("{}: {} of {language}{contract}\n", escape::path(&args.file), words::bytes(found.bytes));
     match &sandbox.label {
         Some(label) => out.push_str(&format!("as publishers.{label} has it\n")),
         None => out.push_str("without settings and grants\n"),
@@ -88,7 +91,7 @@ fn summary(args: &Args, found: &Description, sandbox: &Sandbox) -> String {
             }
             (false, true) => format!("not granted; needs {} only if it is used", want.grant),
         };
-        out.push_str(&format!("imports {}: {says}\n", want.import.trim_end_matches('/')));
+        out.push_str(&format!("imports {}: {says}\n", escape::line(want.import.trim_end_matches('/'))));
     }
     out
 }

@@ -1,6 +1,7 @@
 //! `pressroom plugin inspect`: what is this file?
 
-use super::super::{Failure, to_stdout, words};
+use super::super::{Failure, json_to_stdout, to_stdout, words};
+use crate::output::escape;
 use crate::wasm::{Description, describe};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -26,21 +27,22 @@ pub(super) struct Args {
 }
 
 pub(super) fn inspect(args: &Args) -> Result<(), Failure> {
-    let found = describe(&args.file).map_err(|cause| Failure::failed(cause.to_string()))?;
-    let text = if args.json {
-        serde_json::to_string_pretty(&found).map_err(|cause| Failure::failed(cause.to_string()))?
+    let found = describe(&args.file).map_err(|cause| Failure::failed(escape::line(&cause.to_string())))?;
+    if args.json {
+        let text = serde_json::to_vec_pretty(&found)
+            .map_err(|cause| Failure::failed(escape::line(&cause.to_string())))?;
+        json_to_stdout(text)?;
     } else {
-        text(&found)
-    };
-    to_stdout(&text)?;
-    found.problem.map_or(Ok(()), |problem| Err(Failure::failed(problem)))
+        to_stdout(&text(&found))?;
+    }
+    found.problem.map_or(Ok(()), |problem| Err(Failure::failed(escape::line(&problem))))
 }
 
 fn text(found: &Description) -> String {
     let unknown = || "not told".to_owned();
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(out, "{name:<11} {value}");
+        let _ = writeln!(out, "{name:<11} {}", escape::line(value));
     };
     line("digest", &found.digest);
     line("size", &words::bytes(found.bytes));

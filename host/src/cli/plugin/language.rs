@@ -4,6 +4,7 @@
 //! between two.
 
 use super::super::Failure;
+use crate::output::escape;
 use std::fmt;
 use std::path::Path;
 
@@ -30,7 +31,7 @@ impl Language {
     /// The language of the plugin in `dir`, by the files at its top.
     pub(super) fn of(dir: &Path) -> Result<Self, Failure> {
         let entries = std::fs::read_dir(dir)
-            .map_err(|cause| Failure::wrong(format!("cannot read {}: {cause}", dir.display())))?;
+            .map_err(|cause| Failure::wrong(format!("cannot read {}: {cause}", escape::path(dir))))?;
         let files: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
         let is_there = |wanted: &&str| {
             files.iter().filter_map(|name| name.to_str()).any(|name| match wanted.strip_prefix('.') {
@@ -44,13 +45,13 @@ impl Language {
             [] => Err(Failure::wrong(format!(
                 "{} holds no plugin's sources: none of Cargo.toml, go.mod, package.json, *.py, *.js, *.c; name its \
                  folder, or begin one with `pressroom plugin new`",
-                dir.display()
+                escape::path(dir)
             ))),
             several => {
                 let names: Vec<_> = several.iter().map(|(language, _)| language.to_string()).collect();
                 Err(Failure::wrong(format!(
                     "{} could be {}; say which with --lang",
-                    dir.display(),
+                    escape::path(dir),
                     names.join(" or ")
                 )))
             }

@@ -2,6 +2,7 @@
 
 use super::super::{DEFAULT_CONFIG, Failure, to_stdout};
 use crate::host::LockError;
+use crate::output::escape;
 use crate::wasm::Lock;
 use std::path::PathBuf;
 
@@ -35,17 +36,17 @@ pub(super) fn lock(args: &Args) -> Result<(), Failure> {
     let beside = path.with_extension("lock.new");
     std::fs::write(&beside, lock.to_toml())
         .and_then(|()| std::fs::rename(&beside, &path))
-        .map_err(|cause| Failure::failed(format!("{} cannot be written: {cause}", path.display())))?;
+        .map_err(|cause| Failure::failed(format!("{} cannot be written: {cause}", escape::path(&path))))?;
     let mut told = format!(
         "{}: {}\n",
-        path.display(),
+        escape::path(&path),
         super::super::words::counted(lock.labels().count() as u64, "plugin")
     );
     for line in lock.news(&before) {
-        told.push_str(&format!("  {line}\n"));
+        told.push_str(&format!("  {}\n", escape::line(&line)));
     }
     let gone = before.labels().filter(|label| lock.labels().all(|other| other != *label));
-    gone.for_each(|label| told.push_str(&format!("  {label}: no longer in it\n")));
+    gone.for_each(|label| told.push_str(&format!("  {}: no longer in it\n", escape::line(label))));
     to_stdout(&told)?;
     Ok(())
 }

@@ -11,6 +11,7 @@ mod rust;
 
 use super::super::{Failure, to_stdout};
 use super::language::Language;
+use crate::output::escape;
 use std::path::{Path, PathBuf};
 
 /// Begin a plugin
@@ -66,9 +67,9 @@ pub(super) fn new(args: &Args) -> Result<(), Failure> {
     write_all(&dir, &files)?;
     to_stdout(&format!(
         "{} is a plugin in {}; its README.md says how it is built and run:\n  cd {}\n  pressroom plugin build\n",
-        dir.display(),
+        escape::path(&dir),
         args.lang,
-        dir.display()
+        escape::path(&dir)
     ))?;
     Ok(())
 }
@@ -107,10 +108,13 @@ fn named<'a>(files: impl Iterator<Item = &'a File>) -> Vec<(String, String)> {
 
 fn write_all(dir: &Path, files: &[(String, String)]) -> Result<(), Failure> {
     let failed = |path: &Path, cause: std::io::Error| {
-        Failure::failed(format!("cannot write {}: {cause}", path.display()))
+        Failure::failed(format!("cannot write {}: {cause}", escape::path(path)))
     };
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Failure::wrong(format!("{} is there and not empty; say another --path", dir.display())));
+        return Err(Failure::wrong(format!(
+            "{} is there and not empty; say another --path",
+            escape::path(dir)
+        )));
     }
     for (path, text) in files {
         let file = dir.join(path);

@@ -3,7 +3,7 @@
 //! Invariant: a successor takes over at a batch boundary, after its predecessor was flushed; what that could not hand on the
 //! successor is handed again.
 
-use super::{Called, Command, Instant, Plan, State, Trouble, Worker, ask, call, discard};
+use super::{Called, Command, Instant, Plan, State, Trouble, Worker, ask, call, discard, drained};
 use crate::journal::{Books, DropReason};
 use crate::publisher::Publisher;
 
@@ -139,6 +139,12 @@ impl Worker {
         self.flush().await;
         self.close().await;
         discard(self.publisher.take());
+        if self.drain.borrow().is_some() {
+            tokio::select! {
+                () = self.refusals.all_written() => {}
+                () = drained(&mut self.drain) => {}
+            }
+        }
         let books = self.cursor.retire(reason);
         if books.dropped.removed + books.dropped.shutdown > 0 {
             tracing::warn!(

@@ -2,6 +2,7 @@
 //!
 //! Invariant: no file is ever overwritten, and names sort by age even where the clock was set back.
 
+use crate::output::file::directory;
 use crate::record::Timestamp;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -76,12 +77,4 @@ fn target(path: &Path, at: Timestamp) -> PathBuf {
 /// The time in RFC 3339, without the colons that not every file system takes.
 fn suffix(at: Timestamp) -> String {
     at.to_string().replace(':', "-")
-}
-
-/// The directory that `path` is in.
-pub(super) fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::super::super::Failure;
 use super::Job;
+use crate::output::escape;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,9 +24,10 @@ struct Package {
 pub(super) fn name(dir: &Path) -> Result<String, Failure> {
     let file = dir.join("Cargo.toml");
     let text = std::fs::read_to_string(&file)
-        .map_err(|cause| Failure::wrong(format!("cannot read {}: {cause}", file.display())))?;
-    let manifest: Manifest = toml::from_str(&text)
-        .map_err(|cause| Failure::wrong(format!("{} is no package: {}", file.display(), cause.message())))?;
+        .map_err(|cause| Failure::wrong(format!("cannot read {}: {cause}", escape::path(&file))))?;
+    let manifest: Manifest = toml::from_str(&text).map_err(|cause| {
+        Failure::wrong(format!("{} is no package: {}", escape::path(&file), cause.message()))
+    })?;
     Ok(manifest.package.name)
 }
 

@@ -23,6 +23,8 @@ pub(in crate::cli) struct Publisher {
     books: Books,
     attempts: u64,
     failed_attempts: u64,
+    #[serde(default)]
+    refused_waiting: u64,
     last_error: Option<String>,
     update_failed: Option<String>,
     last_delivery: Option<String>,
@@ -44,6 +46,7 @@ impl From<&PublisherStatus> for Publisher {
             books: status.books,
             attempts: status.attempts,
             failed_attempts: status.failed_attempts,
+            refused_waiting: status.refused_waiting,
             last_error: status.last_error.clone(),
             update_failed: status.update_failed.clone(),
             last_delivery: status.last_delivery.map(|time| time.to_string()),
@@ -110,6 +113,13 @@ pub(in crate::cli) fn publishers(publishers: &[Publisher], rows: usize) -> Strin
             let lost = count(one.books.dropped.overflow);
             let label = cut(&one.label, NAME);
             out.push_str(&format!("  {label}: lost {lost} records to overflow, the last {}\n", when(last)));
+        }
+        if one.refused_waiting > 0 {
+            let waiting = words::counted(one.refused_waiting, "refused record");
+            out.push_str(&format!(
+                "  {}: {waiting} of the backlog wait to be written to the dead letters\n",
+                cut(&one.label, NAME)
+            ));
         }
         members(&one.detail).iter().for_each(|member| out.extend(member.lines(when)));
     }
