@@ -21,6 +21,7 @@ mod access;
 mod delivery;
 mod deserialize;
 mod document;
+mod ingest;
 mod only;
 mod problems;
 mod publisher;
@@ -34,6 +35,7 @@ pub mod units;
 
 pub use access::{Access, MIN_TOKEN, is_loopback};
 pub use delivery::{BatchConfig, DeliveryConfig, From, Overflow, RetryConfig};
+pub use ingest::{IngestConfig, OtlpConfig};
 pub use only::{Glob, Only, OnlyKind, OnlyStatus, Share};
 pub use problems::{ConfigError, Problem, Problems};
 pub use publisher::{PublisherSection, Settings};
@@ -63,6 +65,8 @@ pub struct Config {
     pub reports: ReportsConfig,
     /// `[server]`.
     pub server: ServerConfig,
+    /// `[ingest]`.
+    pub ingest: IngestConfig,
     /// `[plugins]`.
     pub plugins: PluginsConfig,
     /// `[dead_letters]`.
@@ -146,6 +150,7 @@ impl Config {
             "recorder" => self.recorder = section(entry, source, problems),
             "reports" => self.reports = section(entry, source, problems),
             "server" => self.server = section(entry, source, problems),
+            "ingest" => self.ingest = section(entry, source, problems),
             "plugins" => self.plugins = section(entry, source, problems),
             "dead_letters" => self.dead_letters = section(entry, source, problems),
             "shutdown" => self.shutdown = section(entry, source, problems),
@@ -164,6 +169,7 @@ impl Config {
                     "recorder",
                     "reports",
                     "server",
+                    "ingest",
                     "plugins",
                     "dead_letters",
                     "shutdown",
@@ -215,6 +221,7 @@ impl Config {
     /// What is not named here, it takes over.
     pub fn needs_restart(&self, new: &Self) -> Vec<String> {
         let (old_server, new_server) = (&self.server, &new.server);
+        let (old_otlp, new_otlp) = (&self.ingest.otlp, &new.ingest.otlp);
         [
             ("journal.max_bytes", self.journal.max_bytes != new.journal.max_bytes),
             ("journal.max_records", self.journal.max_records != new.journal.max_records),
@@ -234,6 +241,11 @@ impl Config {
             ("server.max_body", old_server.max_body != new_server.max_body),
             ("server.max_decompressed", old_server.max_decompressed != new_server.max_decompressed),
             ("server.max_connections", old_server.max_connections != new_server.max_connections),
+            ("ingest.otlp.resource_attributes", old_otlp.resource_attributes != new_otlp.resource_attributes),
+            ("ingest.otlp.events", old_otlp.events != new_otlp.events),
+            ("ingest.otlp.links", old_otlp.links != new_otlp.links),
+            ("ingest.otlp.scope", old_otlp.scope != new_otlp.scope),
+            ("ingest.otlp.trace_state", old_otlp.trace_state != new_otlp.trace_state),
             ("plugins.dir", self.plugins_dir() != new.plugins_dir()),
             ("plugins.cache_dir", self.cache_dir() != new.cache_dir()),
             ("plugins.cache_max_bytes", self.plugins.cache_max_bytes != new.plugins.cache_max_bytes),
@@ -266,11 +278,12 @@ fn section<T: Section>(entry: &Entry, source: &Source, problems: &mut Problems) 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hosts = format!(
-            "journal: {:?}, recorder: {:?}, reports: {:?}, server: {:?}, plugins: {:?}, dead_letters: {:?}, shutdown: {:?}",
+            "journal: {:?}, recorder: {:?}, reports: {:?}, server: {:?}, ingest: {:?}, plugins: {:?}, dead_letters: {:?}, shutdown: {:?}",
             self.journal,
             self.recorder,
             self.reports,
             self.server,
+            self.ingest,
             self.plugins,
             self.dead_letters,
             self.shutdown

@@ -7,9 +7,11 @@
 //! How spans become records is told in `MAPPING.md` beside this file.
 
 pub mod body;
+mod given;
 pub mod json;
 pub mod otlp;
 mod raw;
+mod walk;
 
 use serde::Serialize;
 
@@ -17,16 +19,18 @@ use serde::Serialize;
 pub const MAX_RECORDS: usize = 100_000;
 /// Bytes of a name, an identifier or a host, at most.
 pub const MAX_NAME: usize = 1024;
-/// Bytes of an error's text, at most.
-pub const MAX_ERROR: usize = 64 * 1024;
+/// Bytes of an error's text, at most: it may be an attribute's value.
+pub const MAX_ERROR: usize = MAX_VALUE;
 /// Attributes of one record, at most.
-pub const MAX_ATTRIBUTES: usize = 256;
+pub const MAX_ATTRIBUTES: usize = 512;
 /// Bytes of an attribute's key, at most.
 pub const MAX_KEY: usize = 256;
-/// Bytes of an attribute's value, at most.
+/// Bytes of an attribute's value, at most: of a text as it is, of a list or an object as compact JSON.
 pub const MAX_VALUE: usize = 64 * 1024;
-/// Lists and objects within each other in one record, at most.
+/// Lists and objects within each other in an attribute's value, at most.
 pub const MAX_DEPTH: usize = 64;
+/// Bytes that the spans of one request have of their resources, at most, all copies together.
+pub const MAX_COPIED: usize = 128 << 20;
 /// Problems that are told one by one; the others are counted.
 pub const MAX_PROBLEMS: usize = 100;
 
@@ -60,11 +64,29 @@ pub enum Unreadable {
     /// It holds more than [`MAX_RECORDS`].
     #[error("more than {MAX_RECORDS} records in one request; send them in several")]
     TooMany,
+    /// Its spans have copies of their resource's attributes that are larger than [`MAX_COPIED`].
+    #[error(
+        "the copies that spans have of their resource's attributes are larger than {MAX_COPIED} bytes; send the spans in several requests"
+    )]
+    Copies,
 }
 
 /// `text`, at most `bytes` of it, cut between two characters.
 fn cut(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+}
+
+/// The unit in which a number of nanoseconds since 1970 was probably meant, if that is another one: in that unit it lies
+/// between 1980 and 2100, as nanoseconds in the first weeks of 1970.
+fn unit_of(nanos: u64) -> Option<&'static str> {
+    const SECONDS: std::ops::Range<u64> = 315_532_800..4_102_444_800;
+    let units = [(1, "seconds"), (1_000, "milliseconds"), (1_000_000, "microseconds")];
+    units.into_iter().find(|(unit, _)| SECONDS.contains(&(nanos / unit))).map(|(_, name)| name)
+}
+
+/// What is wrong with a time of which [`unit_of`] knows another unit.
+fn not_nanoseconds(token: &str, unit: &str) -> String {
+    format!("{} looks like {unit}; expected nanoseconds since 1970", cut(token, 32))
 }
 
 /// The first bytes of every id: the start time, so that ids sort by it. 48 bits of milliseconds, as in UUID version 7,

@@ -15,6 +15,7 @@ mod signals;
 use crate::collector::Collector;
 use crate::config::Access;
 use crate::ingest::body::{Bounds, Memory, Refusal};
+use crate::ingest::otlp::Mapping;
 use crate::listen::{Guard, GuardSettings, Lane, Places, Stalled, accepts_gzip};
 use crate::recorder::Recorder;
 use crate::registry::ResetError;
@@ -57,6 +58,8 @@ pub struct ServerSettings {
     pub max_connections: usize,
     /// Whether it may listen on another address than loopback without a token.
     pub allow_without_token: bool,
+    /// What is kept of spans.
+    pub mapping: Mapping,
     /// How long it waits for whom.
     pub timeouts: Timeouts,
 }
@@ -73,6 +76,7 @@ impl Default for ServerSettings {
             max_decompressed: 64 << 20,
             max_connections: 1024,
             allow_without_token: false,
+            mapping: Mapping::default(),
             timeouts: Timeouts::default(),
         }
     }
@@ -292,6 +296,7 @@ struct Shared {
     services: Services,
     counts: IngestCounts,
     bounds: Bounds,
+    mapping: Mapping,
     memory: Memory,
     /// Bodies that are decoded at a time: each may take many times what was received.
     decoding: Arc<Semaphore>,
@@ -316,6 +321,7 @@ fn shared(services: Services, counts: IngestCounts, settings: &ServerSettings, p
             idle: settings.timeouts.body_idle,
             total: settings.timeouts.body,
         },
+        mapping: settings.mapping.clone(),
         memory: Memory::new(settings.max_body.saturating_mul(8), settings.max_decompressed.saturating_mul(2))
             .with_relief(move || {
                 relief.relieve(Stalled::Sender);
@@ -373,8 +379,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const INDEX: &str = "\
 pressroom
 
-POST /v1/records                            records as JSON: a list, or one a line; gzip
-POST /v1/traces                             OTLP/HTTP: protobuf or JSON; gzip
+POST /v1/records                            records as JSON: a list, or one a line
+POST /v1/traces                             OTLP/HTTP: protobuf or JSON
 GET  /v1/report/metrics                     everything, by name
 GET  /v1/report/failed-events
 GET  /v1/report/slow-events?threshold=2s
@@ -387,7 +393,7 @@ POST /v1/plugins/LABEL/reset                ends a plugin's quarantine
 GET  /metrics                               the host's own, for Prometheus
 GET  /healthz, /readyz
 
-Reports take ?limit=N, the rows that are listed.
+Bodies may have content-encoding gzip, deflate or zstd. Reports take ?limit=N, the rows that are listed.
 ";
 
 async fn ready(State(shared): State<Shared>) -> Response {

@@ -181,6 +181,6 @@ async fn events_that_were_answered_are_not_lost_with_the_network_calls_that_kill
     dead.sort();
     let operations: Vec<String> = (540..549).map(|number| crate::support::id(number).to_string()).collect();
     assert_eq!(dead, operations);
-    let closing = running.host.shutdown(Duration::from_secs(10)).await;
+    let closing = running.host.shutdown(PATIENCE).await;
     assert!(closing.balanced() && closing.dropped() == 0, "{closing:?}");
 }

@@ -6,7 +6,7 @@
 use super::load::Door;
 use super::process::Process;
 use super::spans::Request;
-use pressroom::ingest::otlp::{Encoding, decode};
+use pressroom::ingest::otlp::{Encoding, Mapping, decode};
 use pressroom::record::EventBatch;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -70,7 +70,7 @@ impl Lines {
 impl Door for Lines {
     fn send(&mut self, request: &mut Request, first: u64) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let decoded = decode(request.patch(first, now), Encoding::Protobuf).unwrap();
+        let decoded = decode(request.patch(first, now), Encoding::Protobuf, &Mapping::default()).unwrap();
         let lines = EventBatch::detached(decoded.batch.events).json_lines();
         self.out.clear();
         for (event, line) in lines.range(0..lines.len()) {

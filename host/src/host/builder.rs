@@ -387,6 +387,7 @@ async fn bind(config: &Config) -> Result<Option<crate::server::BoundServer>, Sta
         max_decompressed: server.max_decompressed.as_usize(),
         max_connections: server.max_connections,
         allow_without_token: server.allow_without_token,
+        mapping: mapping(&config.ingest.otlp),
         ..Default::default()
     };
     Ok(Some(crate::server::Server::bind(settings).await?))
@@ -408,6 +409,18 @@ fn otlp_listen(server: &crate::config::ServerConfig) -> crate::server::OtlpListe
 
 #[cfg(feature = "server")]
 const OTLP_PORT: u16 = 4318;
+
+#[cfg(feature = "server")]
+fn mapping(otlp: &crate::config::OtlpConfig) -> crate::ingest::otlp::Mapping {
+    let patterns = otlp.resource_attributes.clone();
+    crate::ingest::otlp::Mapping {
+        resource_attribute: Arc::new(move |key| patterns.iter().any(|pattern| pattern.matches(key))),
+        events: otlp.events,
+        links: otlp.links,
+        scope: otlp.scope,
+        trace_state: otlp.trace_state,
+    }
+}
 
 fn journal_settings(config: &Config) -> JournalSettings {
     let journal = &config.journal;

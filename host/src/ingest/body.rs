@@ -1,12 +1,16 @@
-//! Receives a request's body: bounded in size, in time, and together with all the others; gunzipped if it came so.
+//! Receives a request's body: bounded in size, in time, and together with all the others; decompressed if it came so.
 //!
 //! Invariant: no request makes the host hold more than its bounds, and all of them together no more than
 //! [`Memory`] allows, whatever their headers say. Where there is no room, slow senders make it.
 
+mod coding;
+
+use super::cut;
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
-use flate2::bufread::MultiGzDecoder;
+pub use coding::CODINGS;
+use coding::{Coding, Decoder};
 use http_body_util::BodyExt;
 use std::io::Read;
 use std::sync::Arc;
@@ -141,7 +145,7 @@ impl Drop for Held {
 #[derive(Debug)]
 pub struct Received {
     bytes: Bytes,
-    gzip: bool,
+    coding: Option<Coding>,
     /// What it takes decompressed.
     held: Held,
     /// What it takes as it is.
@@ -159,7 +163,7 @@ pub async fn receive(
     bounds: Bounds,
     memory: &Memory,
 ) -> Result<Received, Refusal> {
-    let gzip = gzip(headers)?;
+    let coding = coding(headers)?;
     let too_large = || {
         let message =
             format!("the body is larger than {} bytes; send it in several requests", bounds.received);
@@ -193,37 +197,78 @@ pub async fn receive(
         bytes.extend_from_slice(&data);
     }
     let decompressed = Held::of(&memory.decompressing);
-    Ok(Received { bytes: bytes.freeze(), gzip, held: decompressed, _received: held })
+    Ok(Received { bytes: bytes.freeze(), coding, held: decompressed, _received: held })
 }
 
-fn gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
-    let mut gzip = false;
-    for value in headers.get_all(header::CONTENT_ENCODING) {
-        match value.as_bytes().trim_ascii() {
-            b"" => {}
-            encoding if encoding.eq_ignore_ascii_case(b"identity") => {}
-            encoding if encoding.eq_ignore_ascii_case(b"gzip") && !gzip => gzip = true,
-            other => {
-                let other = String::from_utf8_lossy(other.get(..32).unwrap_or(other)).into_owned();
-                let message = format!("content-encoding {other:?} is not supported; send gzip or none");
+/// The one content coding that was applied to the body, if any.
+fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Refusal> {
+    let mut found = None;
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    for name in values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
+        let name = String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase();
+        if name.is_empty() || name == "identity" {
+            continue;
+        }
+        match Coding::named(&name) {
+            Some(coding) if found.is_none() => found = Some(coding),
+            known => {
+                let what = if known.is_some() { "a second content-encoding, " } else { "content-encoding " };
+                let message =
+                    format!("{what}{:?}, is not supported; send one of {CODINGS}, or none", cut(&name, 32));
                 return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
             }
         }
     }
-    Ok(gzip)
+    Ok(found)
 }
 
+/// Bytes that are decoded where they are received: they take a few milliseconds, and to hand them to another thread costs
+/// more than it is worth, and memory: each thread keeps some of what it has freed.
+const SMALL: usize = 512 << 10;
+/// As [`SMALL`], of what is compressed: it is decompressed there, too.
+const SMALL_COMPRESSED: usize = 16 << 10;
+
 impl Received {
-    /// Whether it takes long enough to decode, some milliseconds, that other requests would notice. (To hand the rest to
-    /// other threads costs more than it is worth, and memory: each thread keeps some of what it has freed.)
-    pub fn is_large(&self) -> bool {
-        let large = 1 << 20;
-        if !self.gzip {
-            return self.bytes.len() > large;
+    /// Decompresses the body as far as that takes no time that other requests would notice: a little body may be a lot.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be decompressed.
+    pub fn open(self) -> Result<Opened, Refusal> {
+        let Self { bytes, coding, held, _received } = self;
+        let Some(coding) = coding else {
+            let is_large = bytes.len() > SMALL;
+            return Ok(Opened { body: bytes, rest: None, is_large, held, _received });
+        };
+        let is_small = bytes.len() <= SMALL_COMPRESSED;
+        let decoder = coding.decoder(bytes).map_err(|error| garbled(coding, &error))?;
+        let mut rest = Rest { coding, decoder, out: Vec::new(), ended: false };
+        let mut opened = Opened { body: Bytes::new(), rest: None, is_large: true, held, _received };
+        if is_small {
+            rest.read(SMALL / 2, &mut opened.held)?;
         }
-        // The last four bytes say how long it is decompressed. They may lie, but not a little body about a lot.
-        let said = self.bytes.last_chunk().map_or(0, |said| u32::from_le_bytes(*said) as usize);
-        self.bytes.len() > 16 << 10 || said > large
+        opened.is_large = !rest.ended;
+        opened.rest = Some(rest);
+        Ok(opened)
+    }
+}
+
+/// A body that is being decompressed.
+#[derive(Debug)]
+pub struct Opened {
+    body: Bytes,
+    rest: Option<Rest>,
+    is_large: bool,
+    /// What it takes decompressed.
+    held: Held,
+    /// What it takes as it came.
+    _received: Held,
+}
+
+impl Opened {
+    /// Whether it takes long enough to decode, some milliseconds, that other requests would notice.
+    pub fn is_large(&self) -> bool {
+        self.is_large
     }
 
     /// Hands the decompressed body to `decode`.
@@ -236,26 +281,42 @@ impl Received {
         most: usize,
         decode: impl FnOnce(&[u8]) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        if !self.gzip {
-            return decode(&self.bytes);
+        let Some(mut rest) = self.rest.take() else { return decode(&self.body) };
+        rest.read(most, &mut self.held)?;
+        if !rest.ended || rest.out.len() > most {
+            let message = format!("the body is larger than {most} bytes when it is decompressed");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
-        let mut out = Vec::new();
-        let mut decoder = MultiGzDecoder::new(&*self.bytes);
-        loop {
-            // In steps, so that a small body that claims to be a large one takes what it is.
-            let step = out.len().clamp(64 << 10, 4 << 20);
-            self.held.grow(step)?;
-            let read = (&mut decoder).take(step as u64).read_to_end(&mut out).map_err(|error| {
-                Refusal::new(StatusCode::BAD_REQUEST, format!("the body is not gzip: {error}"))
-            })?;
-            if out.len() > most {
-                let message = format!("the body is larger than {most} bytes when it is decompressed");
-                return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
-            }
-            if read < step {
-                break;
-            }
-        }
-        decode(&out)
+        decode(&rest.out)
     }
 }
+
+/// What a body was decompressed to until now.
+#[derive(Debug)]
+struct Rest {
+    coding: Coding,
+    decoder: Decoder,
+    out: Vec<u8>,
+    ended: bool,
+}
+
+impl Rest {
+    /// Decompresses up to `most` bytes in all, and tells by [`Rest::ended`] whether that is all there is.
+    fn read(&mut self, most: usize, held: &mut Held) -> Result<(), Refusal> {
+        while !self.ended && self.out.len() <= most {
+            // In steps, so that a small body that claims to be a large one takes what it is.
+            let step = self.out.len().clamp(64 << 10, 4 << 20).min(most + 1 - self.out.len());
+            held.grow(step)?;
+            let read = (&mut self.decoder).take(step as u64).read_to_end(&mut self.out);
+            self.ended = read.map_err(|error| garbled(self.coding, &error))? < step;
+        }
+        Ok(())
+    }
+}
+
+fn garbled(coding: Coding, error: &std::io::Error) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, format!("the body is not {}: {error}", coding.name()))
+}
+
+#[cfg(test)]
+mod tests;

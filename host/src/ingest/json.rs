@@ -5,7 +5,8 @@
 
 mod record;
 
-use super::raw::{depth, each_item, readable, without_place};
+use super::given::REPLACED;
+use super::raw::{Readable, depth, each_item, readable, without_place};
 use super::{MAX_DEPTH, MAX_PROBLEMS, MAX_RECORDS, Problem, Unreadable};
 use crate::record::{Batch, EventMetrics, NetworkMetrics, Text};
 use serde_json::value::RawValue;
@@ -26,21 +27,23 @@ pub struct Decoded {
     pub batch: Batch,
     /// The messages for the recorder, in their order.
     pub messages: Vec<Message>,
-    /// What was refused.
-    pub refused: Refusals,
+    /// The rows that were refused.
+    pub refused: Problems,
+    /// The rows that were taken and are not what was sent: characters were replaced.
+    pub altered: Problems,
 }
 
-/// The rows that were refused: all of them counted, the first [`MAX_PROBLEMS`] told.
+/// Rows about which there is something to tell: all of them counted, the first [`MAX_PROBLEMS`] told.
 #[derive(Debug, Default)]
-pub struct Refusals {
+pub struct Problems {
     /// How many.
     pub count: usize,
-    /// Why.
+    /// What.
     pub problems: Vec<Problem>,
 }
 
-impl Refusals {
-    /// Refuses one row.
+impl Problems {
+    /// Adds one row.
     pub fn add(&mut self, problem: impl FnOnce() -> Problem) {
         self.count += 1;
         if self.problems.len() < MAX_PROBLEMS {
@@ -99,8 +102,9 @@ type Wrong = (Option<String>, String);
 ///
 /// The body as a whole is not JSON of the layout, or holds too many rows. Rows that are wrong are no error.
 pub fn decode(body: &[u8], layout: Layout) -> Result<Decoded, Unreadable> {
-    let text = readable(body);
-    let mut rows = Rows { body: &text, seen: 0, lines: Lines::new(&text), decoded: Decoded::default() };
+    let readable = readable(body)?;
+    let text = &*readable.text;
+    let mut rows = Rows { body: &readable, seen: 0, lines: Lines::new(text), decoded: Decoded::default() };
     match (text.trim_start().as_bytes().first(), layout) {
         (None, _) => {
             let message = "the body is empty; send a JSON list of records, or one record a line".to_owned();
@@ -108,7 +112,7 @@ pub fn decode(body: &[u8], layout: Layout) -> Result<Decoded, Unreadable> {
         }
         (Some(b'['), _) => rows.list()?,
         // One object over several lines is no NDJSON, but it is JSON.
-        (Some(b'{'), Layout::Json) => match serde_json::from_str::<&RawValue>(&text) {
+        (Some(b'{'), Layout::Json) => match serde_json::from_str::<&RawValue>(text) {
             Ok(row) => rows.row(row),
             Err(_) => rows.lines(),
         },
@@ -125,7 +129,7 @@ pub fn decode(body: &[u8], layout: Layout) -> Result<Decoded, Unreadable> {
 }
 
 struct Rows<'a> {
-    body: &'a str,
+    body: &'a Readable<'a>,
     seen: usize,
     lines: Lines<'a>,
     decoded: Decoded,
@@ -133,7 +137,7 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn list(&mut self) -> Result<(), Unreadable> {
-        let list = serde_json::from_str::<&RawValue>(self.body)
+        let list = serde_json::from_str::<&RawValue>(&self.body.text)
             .and_then(|list| each_item(list, |row| self.row(row)));
         list.map_err(|error| Unreadable::Malformed {
             line: Some(error.line()),
@@ -142,7 +146,7 @@ impl<'a> Rows<'a> {
     }
 
     fn lines(&mut self) {
-        for line in self.body.split('\n') {
+        for line in self.body.text.split('\n') {
             let text = line.trim();
             if text.is_empty() {
                 continue;
@@ -162,19 +166,31 @@ impl<'a> Rows<'a> {
             self.seen += 1;
             return;
         }
-        let row = if depth(raw.get()) > MAX_DEPTH {
-            Err((None, format!("must not be nested deeper than {MAX_DEPTH}")))
-        } else {
-            record::decode(raw)
+        let row = match record::decode(raw) {
+            Ok(row) => row,
+            // Within a record attributes may be nested so deep.
+            Err((None, _)) if depth(raw.get()) > MAX_DEPTH + 2 => {
+                let message = format!("must not be nested deeper than {MAX_DEPTH}");
+                return self.refuse(raw.get(), (None, message));
+            }
+            Err(wrong) => return self.refuse(raw.get(), wrong),
         };
+        if self.body.is_altered(raw.get()) {
+            let (row, lines) = (self.seen, &mut self.lines);
+            self.decoded.altered.add(|| Problem {
+                row: Some(row),
+                line: Some(lines.of(raw.get())),
+                field: None,
+                message: REPLACED.to_owned(),
+            });
+        }
         match row {
-            Ok(Row::Event(event)) => self.decoded.batch.events.push(event),
-            Ok(Row::Operation(operation)) => self.decoded.batch.operations.push(operation),
-            Ok(Row::Message(message)) => {
+            Row::Event(event) => self.decoded.batch.events.push(event),
+            Row::Operation(operation) => self.decoded.batch.operations.push(operation),
+            Row::Message(message) => {
                 let line = self.lines.of(raw.get());
                 self.decoded.messages.push(Message { row: self.seen, line, ..message });
             }
-            Err(wrong) => return self.refuse(raw.get(), wrong),
         }
         self.seen += 1;
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing here recurses by the input's depth, and nothing is allocated per element.
 
-use super::{MAX_DEPTH, MAX_VALUE};
+use super::{MAX_DEPTH, MAX_VALUE, Unreadable};
 use crate::record::Value;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
@@ -113,28 +113,34 @@ pub(super) fn number(token: &str) -> Value {
 
 /// An attribute's value; `None` for `null`.
 pub(super) fn value(raw: &RawValue) -> Result<Option<Value>, String> {
-    if raw.get().len() > MAX_VALUE {
-        return Err(format!("must not be longer than {MAX_VALUE} bytes"));
-    }
-    Ok(Some(match raw.get().as_bytes().first() {
+    let value = match raw.get().as_bytes().first() {
         Some(b'"') => Value::Text(text(raw).ok_or("is not readable text")?.into()),
         Some(b't') => Value::Bool(true),
         Some(b'f') => Value::Bool(false),
-        Some(b'{' | b'[') => nested(raw.get())?,
+        Some(b'{' | b'[') => Value::Json(compact(raw.get()).into()),
         Some(b'-' | b'0'..=b'9') => number(raw.get()),
         _ => return Ok(None),
-    }))
+    };
+    match &value {
+        Value::Text(text) if text.len() > MAX_VALUE => {
+            Err(format!("must not be longer than {MAX_VALUE} bytes; it has {}", text.len()))
+        }
+        Value::Json(json) if json.len() > MAX_VALUE => Err(format!(
+            "must not be longer than {MAX_VALUE} bytes without white space; it has {}",
+            json.len()
+        )),
+        Value::Json(json) if json.starts_with(['{', '[']) => nested(json).map(|()| Some(value)),
+        _ => Ok(Some(value)),
+    }
 }
 
-fn nested(json: &str) -> Result<Value, String> {
+/// Whether a list or an object can be kept.
+fn nested(json: &str) -> Result<(), String> {
     if depth(json) > MAX_DEPTH {
         return Err(format!("must not be nested deeper than {MAX_DEPTH}"));
     }
     // The scan that brought it here checked the grammar, not that its numbers and escapes mean something.
-    if let Err(error) = serde_json::from_str::<serde_json::Value>(json) {
-        return Err(without_place(&error));
-    }
-    Ok(Value::Json(compact(json).into()))
+    serde_json::from_str::<serde_json::Value>(json).map(drop).map_err(|error| without_place(&error))
 }
 
 /// How deep lists and objects are nested in valid JSON.
@@ -193,20 +199,66 @@ pub(super) fn without_place(error: &serde_json::Error) -> String {
     }
 }
 
+/// A body as text, and where it is not what was sent.
+#[derive(Debug)]
+pub(super) struct Readable<'a> {
+    pub(super) text: Cow<'a, str>,
+    /// Where characters were replaced, in ascending order.
+    replaced: Vec<usize>,
+}
+
+/// Replaced characters of one body, at most: one with more is no text in UTF-8.
+const MAX_REPLACED: usize = 100_000;
+
+impl Readable<'_> {
+    /// Whether a character was replaced in `part`, a slice of the text.
+    pub(super) fn is_altered(&self, part: &str) -> bool {
+        if self.replaced.is_empty() {
+            return false;
+        }
+        let start = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
+        let next = self.replaced.partition_point(|at| *at < start);
+        self.replaced.get(next).is_some_and(|at| *at < start + part.len())
+    }
+}
+
 /// The body as text. What is not UTF-8, and halves of surrogate pairs (JavaScript writes them where it cut a text
 /// within a character), become U+FFFD: a bad character is not worth a request.
-pub(super) fn readable(body: &[u8]) -> Cow<'_, str> {
+///
+/// # Errors
+///
+/// So much of it is not UTF-8 that it is something else.
+pub(super) fn readable(body: &[u8]) -> Result<Readable<'_>, Unreadable> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let text = String::from_utf8_lossy(body);
+    let mut replaced = Vec::new();
+    let mut text = match std::str::from_utf8(body) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => {
+            let mut text = String::with_capacity(body.len());
+            for chunk in body.utf8_chunks() {
+                text.push_str(chunk.valid());
+                if !chunk.invalid().is_empty() && replaced.len() <= MAX_REPLACED {
+                    replaced.push(text.len());
+                    text.push(char::REPLACEMENT_CHARACTER);
+                }
+            }
+            Cow::Owned(text)
+        }
+    };
     let halves = half_surrogates(&text);
-    if halves.is_empty() {
-        return text;
+    if replaced.len() + halves.len() > MAX_REPLACED {
+        let message = format!("the body is not UTF-8: more than {MAX_REPLACED} characters are invalid");
+        return Err(Unreadable::Malformed { line: None, message });
     }
-    let mut text = text.into_owned();
-    for at in halves {
-        text.replace_range(at..at + 6, "\\ufffd");
+    if !halves.is_empty() {
+        let text = text.to_mut();
+        for at in &halves {
+            text.replace_range(*at..at + 6, "\\ufffd");
+        }
+        replaced.extend(halves);
+        replaced.sort_unstable();
     }
-    Cow::Owned(text)
+    Ok(Readable { text, replaced })
 }
 
 /// Where `\uD800` to `\uDFFF` stands without its other half.
@@ -264,26 +316,58 @@ mod tests {
     }
 
     #[test]
-    fn half_characters_do_not_cost_a_body() {
-        assert_eq!(readable(br#"{"a":"x\ud83d"}"#), r#"{"a":"x\ufffd"}"#);
-        assert_eq!(
-            readable(br#"{"a":"\ud83d\ude00 \\ud83d \udE00"}"#),
-            r#"{"a":"\ud83d\ude00 \\ud83d \ufffd"}"#
+    fn a_value_is_measured_and_not_its_escaped_json() {
+        let quoted = |text: String| serde_json::to_string(&text).unwrap();
+        for text in ["y".repeat(MAX_VALUE), "\n".repeat(MAX_VALUE), "é".repeat(MAX_VALUE / 2)] {
+            assert_eq!(value(raw(&quoted(text.clone()))), Ok(Some(Value::from(text))));
+        }
+        let long = value(raw(&quoted("y".repeat(MAX_VALUE + 1)))).unwrap_err();
+        assert_eq!(long, "must not be longer than 65536 bytes; it has 65537");
+        let blanks = format!("[{}1]", " ".repeat(MAX_VALUE));
+        assert_eq!(value(raw(&blanks)), Ok(Some(Value::Json("[1]".into()))));
+        assert!(
+            value(raw(&format!("[{}]", "1,".repeat(MAX_VALUE) + "1")))
+                .unwrap_err()
+                .contains("without white space")
         );
-        assert_eq!(readable(b"\xef\xbb\xbf\"\xff\""), "\"\u{fffd}\"");
+        assert!(value(raw(&"9".repeat(MAX_VALUE + 1))).is_err());
+    }
+
+    fn read(body: &[u8]) -> String {
+        readable(body).unwrap().text.into_owned()
+    }
+
+    #[test]
+    fn half_characters_do_not_cost_a_body() {
+        assert_eq!(read(br#"{"a":"x\ud83d"}"#), r#"{"a":"x\ufffd"}"#);
+        assert_eq!(read(br#"{"a":"\ud83d\ude00 \\ud83d \udE00"}"#), r#"{"a":"\ud83d\ude00 \\ud83d \ufffd"}"#);
+        assert_eq!(read(b"\xef\xbb\xbf\"\xff\""), "\"\u{fffd}\"");
+    }
+
+    #[test]
+    fn what_was_replaced_is_known_by_its_place() {
+        let body = readable(b"\"\xff\" \"\xef\xbf\xbd\" \"\\udc00\" \"a\"").unwrap();
+        let altered: Vec<_> = body.text.split(' ').map(|part| body.is_altered(part)).collect();
+        assert_eq!(
+            altered,
+            [true, false, true, false],
+            "a replacement character that was sent is none of ours"
+        );
+        let error = readable(&[0xff; MAX_REPLACED + 1]).unwrap_err().to_string();
+        assert!(error.starts_with("the body is not UTF-8"), "{error}");
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_readable(body in proptest::collection::vec(any::<u8>(), 0..200), text in "(\\\\|u|d|8|3|D|\"|é){0,40}") {
-            readable(&body);
-            readable(text.as_bytes());
+            read(&body);
+            read(text.as_bytes());
         }
 
         #[test]
         fn readable_text_is_left_as_it_is(text in any::<String>()) {
             let json = serde_json::to_string(&text).unwrap();
-            prop_assert_eq!(readable(json.as_bytes()), json.as_str());
+            prop_assert_eq!(read(json.as_bytes()), json.as_str());
         }
     }
 }

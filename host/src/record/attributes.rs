@@ -172,6 +172,14 @@ impl Attributes {
         self.0.push((key, value));
     }
 
+    /// Replaces the value at a place of which the caller knows that it is there.
+    #[cfg(feature = "server")]
+    pub(crate) fn replace(&mut self, place: usize, value: Value) {
+        if let Some((_, old)) = self.0.get_mut(place) {
+            *old = value;
+        }
+    }
+
     /// Gives back room that is not used, if it is much.
     #[cfg(feature = "server")]
     pub(crate) fn shrink(&mut self) {

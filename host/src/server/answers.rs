@@ -1,6 +1,6 @@
 //! Answers: refusals in the form that their client reads, and what is written off the runtime's threads.
 
-use crate::ingest::body::Refusal;
+use crate::ingest::body::{CODINGS, Refusal};
 use crate::ingest::otlp::{self, Encoding};
 use crate::listen::{Unwritten, Written};
 use axum::body::Body;
@@ -30,7 +30,7 @@ fn with_body(refusal: &Refusal, content_type: &'static str, body: Vec<u8>) -> Re
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if refusal.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(CODINGS));
     }
     response
 }
@@ -134,7 +134,7 @@ pub(super) fn written(content_type: &'static str, written: Result<Written, Unwri
             let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
             response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
             if gzip {
-                response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(CODINGS));
             }
             response
         }

@@ -23,6 +23,8 @@ struct Door {
     accepted: AtomicU64,
     refused: AtomicU64,
     requests_refused: AtomicU64,
+    attributes_left_out: AtomicU64,
+    values_altered: AtomicU64,
 }
 
 /// Which way something came in.
@@ -45,6 +47,14 @@ impl IngestCounts {
         let door = self.door(from);
         door.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
         door.refused.fetch_add(refused as u64, Ordering::Relaxed);
+    }
+
+    /// Of what was taken, so many attributes were left out, and so many values (rows, where the values are not told
+    /// apart) are not what was sent.
+    pub(super) fn altered(&self, from: From, attributes_left_out: usize, values_altered: usize) {
+        let door = self.door(from);
+        door.attributes_left_out.fetch_add(attributes_left_out as u64, Ordering::Relaxed);
+        door.values_altered.fetch_add(values_altered as u64, Ordering::Relaxed);
     }
 
     /// A request was refused as a whole.
@@ -80,6 +90,15 @@ impl IngestCounts {
                 &[("endpoint", name)],
                 door.requests_refused.load(Ordering::Relaxed),
             );
+            for (what, count) in [("left_out", &door.attributes_left_out), ("altered", &door.values_altered)]
+            {
+                exposition = exposition.counter(
+                    "pressroom_ingest_changes_total",
+                    "Of records that were taken: attributes left out, values cut or with characters replaced.",
+                    &[("endpoint", name), ("change", what)],
+                    count.load(Ordering::Relaxed),
+                );
+            }
         }
         for why in Why::ALL {
             exposition = exposition.counter(

@@ -5,7 +5,7 @@ use super::answers::{answer, content_type, encoding};
 use super::counts::From as Door;
 use crate::collector::Refused;
 use crate::ingest::body::{Received, Refusal, receive};
-use crate::ingest::json::{Layout, Message, Refusals, Step};
+use crate::ingest::json::{Layout, Message, Problems, Step};
 use crate::ingest::otlp::{self, Encoding};
 use crate::ingest::{MAX_PROBLEMS, Problem, Unreadable, json};
 use crate::record::Batch;
@@ -27,6 +27,12 @@ struct Answer {
     /// How many were refused beyond those that are told.
     #[serde(skip_serializing_if = "is_zero")]
     more_errors: usize,
+    /// How many of the accepted are not what was sent.
+    #[serde(skip_serializing_if = "is_zero")]
+    altered: usize,
+    /// In what, of the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Problem>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
@@ -38,16 +44,21 @@ fn is_zero(number: &usize) -> bool {
 pub(super) async fn records(State(shared): State<Shared>, request: Request) -> Response {
     let taken = take_records(&shared, request).await;
     match &taken {
-        Ok((accepted, refused)) => shared.counts.answered(Door::Records, *accepted, refused.count),
+        Ok(taken) => {
+            shared.counts.answered(Door::Records, taken.accepted, taken.refused.count);
+            shared.counts.altered(Door::Records, 0, taken.altered.count);
+        }
         Err(_) => shared.counts.refused(Door::Records),
     }
     match taken {
-        Ok((accepted, refused)) => {
+        Ok(Taken { accepted, refused, altered }) => {
             let status =
                 if accepted == 0 && refused.count > 0 { StatusCode::BAD_REQUEST } else { StatusCode::OK };
             let more_errors = refused.count - refused.problems.len();
             let (refused, errors) = (refused.count, refused.problems);
-            (status, Json(Answer { accepted, refused, errors, more_errors })).into_response()
+            let (altered, warnings) = (altered.count, altered.problems);
+            let answer = Answer { accepted, refused, errors, more_errors, altered, warnings };
+            (status, Json(answer)).into_response()
         }
         Err(Failure::Unreadable(Unreadable::Malformed { line, message })) => {
             let errors = vec![Problem { row: None, line, field: None, message }];
@@ -57,7 +68,14 @@ pub(super) async fn records(State(shared): State<Shared>, request: Request) -> R
     }
 }
 
-async fn take_records(shared: &Shared, request: Request) -> Result<(usize, Refusals), Failure> {
+/// What became of a body of which something could be read.
+struct Taken {
+    accepted: usize,
+    refused: Problems,
+    altered: Problems,
+}
+
+async fn take_records(shared: &Shared, request: Request) -> Result<Taken, Failure> {
     let layout = match content_type(request.headers()).as_str() {
         "application/json" => Layout::Json,
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Layout::Lines,
@@ -86,7 +104,7 @@ async fn take_records(shared: &Shared, request: Request) -> Result<(usize, Refus
     if decoded.refused.problems.len() < MAX_PROBLEMS {
         decoded.refused.problems.sort_by_key(|problem| problem.row);
     }
-    Ok((accepted, decoded.refused))
+    Ok(Taken { accepted, refused: decoded.refused, altered: decoded.altered })
 }
 
 /// Tells the recorder. False if there is no such event.
@@ -131,6 +149,7 @@ pub(super) async fn traces(State(shared): State<Shared>, request: Request) -> Re
     match take_traces(&shared, request, encoding).await {
         Ok((accepted, omitted)) => {
             shared.counts.answered(Door::Traces, accepted, omitted.spans);
+            shared.counts.altered(Door::Traces, omitted.attributes, omitted.altered);
             ([(header::CONTENT_TYPE, media_type)], otlp::response(encoding, &omitted)).into_response()
         }
         Err(failure) => {
@@ -148,7 +167,8 @@ async fn take_traces(
     let received = take(shared, request).await?;
     // Before it is decoded: what waits is no larger than it came, and what is refused has cost little.
     shared.services.collector.unpressed().await;
-    let mut decoded = decode(shared, received, move |body| otlp::decode(body, encoding)).await?;
+    let mapping = shared.mapping.clone();
+    let mut decoded = decode(shared, received, move |body| otlp::decode(body, encoding, &mapping)).await?;
     let accepted = decoded.batch.len();
     hand_over(shared, &mut decoded.batch).await?;
     Ok((accepted, decoded.omitted))
@@ -173,8 +193,8 @@ impl From<Failure> for Refusal {
             Failure::Unreadable(Unreadable::Malformed { message, .. }) => {
                 Self::new(StatusCode::BAD_REQUEST, message)
             }
-            Failure::Unreadable(too_many @ Unreadable::TooMany) => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, too_many.to_string())
+            Failure::Unreadable(too_large @ (Unreadable::TooMany | Unreadable::Copies)) => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, too_large.to_string())
             }
         }
     }
@@ -199,9 +219,10 @@ async fn decode<T: Send + 'static>(
     decode: impl FnOnce(&[u8]) -> Result<T, Unreadable> + Send + 'static,
 ) -> Result<T, Failure> {
     let most = shared.bounds.decompressed;
-    let large = received.is_large();
+    let opened = received.open()?;
+    let large = opened.is_large();
     let work = move || {
-        let decoded = received.decode(most, |body| Ok(decode(body)));
+        let decoded = opened.decode(most, |body| Ok(decode(body)));
         decoded.map_err(Failure::Refusal)?.map_err(Failure::Unreadable)
     };
     if !large {

@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+mod altered;
+
 const TOKEN: &str = "s3cret-token";
 
 struct Host {
@@ -234,10 +236,10 @@ async fn browsers_and_strangers_are_refused() {
             assert_eq!(reply.status, 415, "{content_type}");
         }
     }
-    let reply = host.post("/v1/records", &format!("{auth}\n{JSON}\nContent-Encoding: zstd"), b"[]").await;
+    let reply = host.post("/v1/records", &format!("{auth}\n{JSON}\nContent-Encoding: br"), b"[]").await;
     assert_eq!(reply.status, 415);
-    assert!(reply.text().contains("send gzip or none"), "{}", reply.text());
-    assert!(reply.head.contains("accept-encoding: gzip"), "{}", reply.head);
+    assert!(reply.text().contains("send one of gzip, deflate, zstd, or none"), "{}", reply.text());
+    assert!(reply.head.contains("accept-encoding: gzip, deflate, zstd"), "{}", reply.head);
     host.end().await;
 
     let open = ServerSettings { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..ServerSettings::default() };

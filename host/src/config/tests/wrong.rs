@@ -120,6 +120,12 @@ const WRONG: &[(&str, &str, &str)] = &[
          pressroom.toml:9:47: publishers.a.retry.hold: must be longer than zero",
     ),
     (
+        "what is kept of spans",
+        "[ingest.otlp]\nresource_attributes = ['region', '']\nevent = true",
+        "pressroom.toml:2:34: ingest.otlp.resource_attributes[1]: expected a pattern such as \"resize*\", found string \"\"\n\
+         pressroom.toml:3:1: ingest.otlp.event: unknown key, did you mean \"events\"?",
+    ),
+    (
         "a server that anyone can reach",
         "[server]\nlisten = '0.0.0.0:4680'\nhosts = ['https://pressroom.example']\nmax_body = '100MiB'",
         "pressroom.toml:1:2: server.max_decompressed: 64MiB is less than server.max_body, which is 100MiB\n\

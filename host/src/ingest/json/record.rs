@@ -1,9 +1,10 @@
 //! One row: a record in its one JSON form, or a message for the recorder.
 
 use super::{Message, Row, Step, Wrong};
-use crate::ingest::raw::{each_field, is_null, number, text, token, value, without_place};
-use crate::ingest::{MAX_ATTRIBUTES, MAX_ERROR, MAX_KEY, MAX_NAME, cut, id_bytes};
-use crate::record::{Attributes, EventMetrics, NetworkMetrics, Status, Text, Timestamp, Value};
+use crate::ingest::given::Given;
+use crate::ingest::raw::{each_field, is_null, text, token, value, without_place};
+use crate::ingest::{MAX_ATTRIBUTES, MAX_ERROR, MAX_KEY, MAX_NAME, cut, id_bytes, not_nanoseconds, unit_of};
+use crate::record::{Attributes, EventMetrics, NetworkMetrics, Status, Text, Timestamp};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use uuid::Uuid;
@@ -149,22 +150,25 @@ impl<'a> Fields<'a> {
 
     fn time(&self, key: &str) -> Result<Option<Timestamp>, Wrong> {
         let Some(raw) = self.get(key) else { return Ok(None) };
-        let Some(token) = token(raw) else {
-            return Err(wrong(
-                key,
-                "must be a time in RFC 3339, or nanoseconds since 1970 as a whole number",
-            ));
+        let token = token(raw).unwrap_or_default();
+        if raw.get().starts_with('"')
+            && let Ok(time) = token.parse()
+        {
+            return Ok(Some(time));
+        }
+        // A number in quotes is no time, but its unit can be told.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "only its magnitude counts"
+        )]
+        let magnitude = token.parse().unwrap_or_else(|_| token.parse::<f64>().unwrap_or_default() as u64);
+        let message = match (unit_of(magnitude), token.parse()) {
+            (Some(unit), _) => format!("{}, or a time in RFC 3339", not_nanoseconds(&token, unit)),
+            (None, Ok(nanos)) if !raw.get().starts_with('"') => return Ok(Some(Timestamp::from_nanos(nanos))),
+            _ => "must be a time in RFC 3339 between 1970 and 2554, or nanoseconds since 1970 as a whole number".to_owned(),
         };
-        if raw.get().starts_with('"') {
-            return token.parse().map(Some).map_err(|invalid| wrong(key, format!("{invalid}")));
-        }
-        match number(&token) {
-            Value::Integer(nanos) if nanos >= 0 => Ok(Some(Timestamp::from_nanos(nanos.unsigned_abs()))),
-            _ => match token.parse() {
-                Ok(nanos) => Ok(Some(Timestamp::from_nanos(nanos))),
-                Err(_) => Err(wrong(key, "must be nanoseconds since 1970 as a whole number, or RFC 3339")),
-            },
-        }
+        Err(wrong(key, message))
     }
 
     fn ended(&self) -> Result<(Timestamp, Timestamp), Wrong> {
@@ -172,9 +176,6 @@ impl<'a> Fields<'a> {
         let end = self.time("end_time")?.ok_or_else(|| {
             wrong("end_time", "is missing; only finished records are taken (or send start and end messages)")
         })?;
-        if end < start {
-            return Err(wrong("end_time", "is before start_time"));
-        }
         Ok((start, end))
     }
 
@@ -219,8 +220,8 @@ impl<'a> Fields<'a> {
     }
 
     fn attributes(&self) -> Result<Attributes, Wrong> {
-        let mut attributes = Attributes::new();
-        let Some(raw) = self.get("attributes") else { return Ok(attributes) };
+        let mut attributes = Given::default();
+        let Some(raw) = self.get("attributes") else { return Ok(Attributes::new()) };
         let mut problem = None;
         let read = each_field(raw, |key, raw| {
             if problem.is_some() {
@@ -231,7 +232,7 @@ impl<'a> Fields<'a> {
                 return;
             }
             match value(raw) {
-                Ok(Some(value)) => attributes.insert(key, value),
+                Ok(Some(value)) => attributes.set(&key, value),
                 Ok(None) => {}
                 Err(message) => problem = Some(wrong(&format!("attributes.{key}"), message)),
             }
@@ -242,7 +243,7 @@ impl<'a> Fields<'a> {
         match (read, problem) {
             (Err(error), _) => Err(wrong("attributes", without_place(&error))),
             (Ok(()), Some(problem)) => Err(problem),
-            (Ok(()), None) => Ok(attributes),
+            (Ok(()), None) => Ok(attributes.into_attributes()),
         }
     }
 

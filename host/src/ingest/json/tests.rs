@@ -79,17 +79,17 @@ fn every_refusal_names_the_field_and_the_way_out() {
         (with(r#""process_id":"1""#), "process_id", "must be a whole number"),
         (with(r#""attributes":[1]"#), "attributes", "expected an object"),
         (with(&format!(r#""error":"{}""#, "x".repeat(MAX + 1))), "error", "must not be longer than 65536"),
-        (with(&format!(r#""attributes":{{"d":{}1{}}}"#, "[".repeat(62), "]".repeat(62))), "", ""),
+        (with(&format!(r#""attributes":{{"d":{}1{}}}"#, "[".repeat(64), "]".repeat(64))), "", ""),
         (
-            with(&format!(r#""attributes":{{"d":{}1{}}}"#, "[".repeat(63), "]".repeat(63))),
-            "",
+            with(&format!(r#""attributes":{{"d":{}1{}}}"#, "[".repeat(65), "]".repeat(65))),
+            "attributes.d",
             "nested deeper",
         ),
         (with(r#""attributes":{"k":[1e999]}"#), "attributes.k", "number out of range"),
         (event(""), "event_name", "must not be empty"),
         (event(&"n".repeat(1025)), "event_name", "must not be longer than 1024 bytes; it has 1025"),
         (r#"{"event_name":"x","task_id":"t","start_time":1}"#.into(), "end_time", "only finished records"),
-        (event("x").replace("2023-11-14T", "yesterday"), "end_time", "not a time in RFC 3339"),
+        (event("x").replace("2023-11-14T", "yesterday"), "end_time", "must be a time in RFC 3339"),
         (event("x").replace("1700000000123456789", "-5"), "start_time", "nanoseconds since 1970"),
         (event("x").replace("1700000000123456789", "1.5"), "start_time", "nanoseconds since 1970"),
         ("17".into(), "", "expected an object"),
@@ -110,9 +110,63 @@ fn every_refusal_names_the_field_and_the_way_out() {
         assert_eq!(at, field, "{body}: {said}");
         assert!(said.contains(message), "{body}: {said}");
     }
-    let many: Vec<_> = (0..257).map(|n| format!(r#""k{n}":{n}"#)).collect();
+    let many: Vec<_> = (0..513).map(|n| format!(r#""k{n}":{n}"#)).collect();
     let (_, said) = refused(&with(&format!(r#""attributes":{{{}}}"#, many.join(","))));
-    assert_eq!(said, "more than 256");
+    assert_eq!(said, "more than 512");
+}
+
+#[test]
+fn a_time_that_is_off_by_a_power_of_a_thousand_is_refused_with_its_unit() {
+    for (time, unit) in [
+        ("1796060000", "seconds"),
+        ("1796060000.123", "seconds"),
+        ("1.79606e9", "seconds"),
+        ("1796060000000", "milliseconds"),
+        ("1796060000000.5", "milliseconds"),
+        ("\"1796060000000\"", "milliseconds"),
+        ("1796060000000000", "microseconds"),
+    ] {
+        for (field, row) in [
+            ("start_time", event("x").replace("1700000000123456789", time)),
+            ("end_time", event("x").replace("\"2023-11-14T22:13:21.5Z\"", time)),
+        ] {
+            let (at, said) = refused(&row);
+            let hint = format!("looks like {unit}; expected nanoseconds since 1970, or a time in RFC 3339");
+            assert!(at == field && said.ends_with(&hint), "{row}: {at}: {said}");
+        }
+    }
+    let of_1970 = event("x").replace("1700000000123456789", "\"1970-01-21T18:54:20Z\"");
+    assert_eq!(lines(&of_1970).batch.len(), 1, "a text says what it means");
+}
+
+#[test]
+fn what_is_not_utf8_is_told_with_its_row() {
+    let body = [event("a"), event("x\\ud83d"), event("b"), event("café")].join("\n");
+    let mut body = body.into_bytes();
+    let at = body.windows(2).position(|pair| pair == "é".as_bytes()).unwrap();
+    body[at] = 0xff;
+    let decoded = decode(&body, Layout::Lines).unwrap();
+    assert_eq!((decoded.batch.len(), decoded.refused.count, decoded.altered.count), (4, 0, 2));
+    let places: Vec<_> = decoded.altered.problems.iter().map(|problem| (problem.row, problem.line)).collect();
+    assert_eq!(places, [(Some(1), Some(2)), (Some(3), Some(4))]);
+    assert_eq!(decoded.altered.problems[0].message, "characters that are not UTF-8 are replaced by U+FFFD");
+}
+
+#[test]
+fn a_record_whose_end_lies_before_its_start_is_taken() {
+    let row = event("x").replace("2023-11-14T22:13:21.5Z", "2023-11-14T22:13:19.5Z");
+    let decoded = lines(&row);
+    assert_eq!(decoded.refused.count, 0, "{:?}", decoded.refused.problems);
+    assert_eq!(decoded.batch.events[0].duration(), Some(std::time::Duration::ZERO));
+}
+
+#[test]
+fn bytes_are_any_number_of_64_bits() {
+    let row = format!(
+        r#"{{"task_id":"t","operation":"GET","host":"h","start_time":{START},"end_time":{START},"bytes_received":{}}}"#,
+        u64::MAX
+    );
+    assert_eq!(lines(&row).batch.operations[0].bytes_received, u64::MAX);
 }
 
 const MAX: usize = crate::ingest::MAX_ERROR;
@@ -206,6 +260,7 @@ proptest! {
         let written = serde_json::to_value(&decoded.batch.events[0]).unwrap();
         let back = written.get("attributes").and_then(|attributes| attributes.get("k"));
         prop_assert_eq!(back, (!value.is_null()).then_some(&value));
+        prop_assert_eq!(lines(&serde_json::to_string(&decoded.batch.events[0]).unwrap()).batch, decoded.batch);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! Invariant: what a field of the record says is not said again by an attribute; everything else of the span's own
 //! attributes is kept. The same span, sent again, is the same record.
 
-use super::given::Given;
-use super::{Record, Span};
-use crate::ingest::{MAX_ERROR, MAX_NAME, cut, id_bytes};
+use super::address::of_url;
+use super::span::{List, Span};
+use super::{Mapping, Record};
+use crate::ingest::given::{Given, Notes};
+use crate::ingest::{MAX_DEPTH, MAX_KEY, MAX_NAME, MAX_VALUE, cut, id_bytes, not_nanoseconds, unit_of};
 use crate::record::{EventMetrics, NetworkMetrics, Status, Text, Timestamp, Value};
 use uuid::Uuid;
 
@@ -23,7 +25,10 @@ const RETRIES: &[&str] =
 const EXCEPTION: &[&str] = &["exception.type", "exception.message", "exception.stacktrace"];
 pub(super) const DROPPED: &str = "otel.dropped_attributes_count";
 
-/// Of the resource: everything about the service, and where it runs.
+const URL: &[&str] = &["url.full", "http.url"];
+const SCOPE: [&str; 2] = ["otel.scope.name", "otel.scope.version"];
+
+/// Of the resource, whatever the settings say: everything about the service, and where it runs.
 const OF_RESOURCE: &[&str] = &[
     "deployment.environment.name",
     "deployment.environment",
@@ -32,23 +37,51 @@ const OF_RESOURCE: &[&str] = &[
     "k8s.pod.name",
     "cloud.region",
 ];
+/// Of the resource, what becomes a field of its records.
+const FIELDS_OF_RESOURCE: &[&str] = &["task.id", "pipeline.id", "process.pid"];
 
 /// What of a resource goes into its records.
+#[derive(Clone, Default)]
 pub(super) struct Resource {
     kept: Given,
+    bytes: usize,
     task_id: Option<Value>,
     pipeline_id: Option<Value>,
     process_id: Option<u32>,
 }
 
 impl Resource {
-    pub(super) fn new(mut attributes: Given) -> Self {
-        Self {
-            task_id: attributes.remove("task.id"),
-            pipeline_id: attributes.remove("pipeline.id"),
-            process_id: take_number(&mut attributes, &["process.pid"]),
-            kept: attributes.filtered(|key| key.starts_with("service.") || OF_RESOURCE.contains(&key)),
+    /// Whether an attribute of a resource goes into its records.
+    pub(super) fn wants(key: &str, mapping: &Mapping) -> bool {
+        key.starts_with("service.")
+            || OF_RESOURCE.contains(&key)
+            || FIELDS_OF_RESOURCE.contains(&key)
+            || (key.len() <= MAX_KEY && (mapping.resource_attribute)(key))
+    }
+
+    /// A resource of attributes that it wants; with those that are left out, and altered.
+    pub(super) fn new(mut attributes: Given) -> (Self, Notes, Notes) {
+        let (task_id, pipeline_id) = (attributes.remove("task.id"), attributes.remove("pipeline.id"));
+        let process_id = take_number(&mut attributes, &["process.pid"]);
+        let mut kept = attributes.handed_down();
+        let (omitted, altered) = (kept.omitted.take(), kept.altered.take());
+        let bytes = kept.bytes();
+        (Self { kept, bytes, task_id, pipeline_id, process_id }, omitted, altered)
+    }
+
+    /// It, for the spans of one of its scopes.
+    pub(super) fn in_scope(&self, name: &str, version: &str) -> Self {
+        let mut scoped = self.clone();
+        for (key, value) in SCOPE.into_iter().zip([name, version]).filter(|(_, value)| !value.is_empty()) {
+            scoped.kept.set(key, cut(value, MAX_NAME));
         }
+        scoped.bytes = scoped.kept.bytes();
+        scoped
+    }
+
+    /// What each of its spans has of it, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What a span has of it; `len` is how many attributes that will have, about.
@@ -62,7 +95,12 @@ impl Resource {
 /// # Errors
 ///
 /// It is none; the reason continues a sentence that begins with the span.
-pub(super) fn record(span: Span<'_>, name: &str, resource: &Resource) -> Result<Record, String> {
+pub(super) fn record(
+    span: Span<'_>,
+    name: &str,
+    resource: &Resource,
+    altered: &mut Notes,
+) -> Result<Record, String> {
     let trace = id::<16>(&span.trace_id).ok_or("has no valid trace id")?;
     let own = id::<8>(&span.span_id).ok_or("has no valid span id")?;
     if span.start == 0 {
@@ -70,6 +108,11 @@ pub(super) fn record(span: Span<'_>, name: &str, resource: &Resource) -> Result<
     }
     if span.end == 0 {
         return Err("has not ended; only finished spans are taken".to_owned());
+    }
+    for (time, what) in [(span.start, "start"), (span.end, "end")] {
+        if let Some(unit) = unit_of(time) {
+            return Err(format!("has the {what} time {}", not_nanoseconds(&time.to_string(), unit)));
+        }
     }
     let (start, end) = (Timestamp::from_nanos(span.start), Timestamp::from_nanos(span.end));
     let mut attributes = span.attributes;
@@ -81,11 +124,11 @@ pub(super) fn record(span: Span<'_>, name: &str, resource: &Resource) -> Result<
     let pipeline_id = identifier("pipeline.id", &mut attributes, resource.pipeline_id.as_ref())?;
     let process_id = take_number(&mut attributes, &["process.pid"]).or(resource.process_id);
     let failure = (span.status == ERROR).then(|| failure(&span.message, &span.exception, &attributes));
-    let name = if name.is_empty() { "unknown" } else { cut(name, MAX_NAME) };
+    let name = if name.is_empty() { "unknown" } else { short(name, "the name", altered) };
 
-    let host = if span.kind == CLIENT { take_text(&mut attributes, ADDRESS) } else { None };
-    let mut record = if let Some(host) = host {
-        let operation = operation(&attributes).unwrap_or_else(|| name.into());
+    let address = if span.kind == CLIENT { address(&mut attributes) } else { None };
+    let mut record = if let Some((host, port)) = address {
+        let operation = operation(&attributes, altered).unwrap_or_else(|| name.into());
         if operation != name {
             attributes.set_default("span.name", name);
         }
@@ -96,13 +139,12 @@ pub(super) fn record(span: Span<'_>, name: &str, resource: &Resource) -> Result<
         if let Some(process) = process_id {
             attributes.set_default("process.pid", process);
         }
-        let port = take_number(&mut attributes, PORT).unwrap_or(0);
         Record::Operation(NetworkMetrics {
             end_time: Some(end),
             bytes_sent: take_number(&mut attributes, SENT).unwrap_or(0),
             bytes_received: take_number(&mut attributes, RECEIVED).unwrap_or(0),
             error: failure,
-            ..NetworkMetrics::started(id, task_id, operation, cut(&host, MAX_NAME), port, start)
+            ..NetworkMetrics::started(id, task_id, operation, short(&host, "the host", altered), port, start)
         })
     } else {
         if let Some(kind) = kind(span.kind) {
@@ -120,19 +162,32 @@ pub(super) fn record(span: Span<'_>, name: &str, resource: &Resource) -> Result<
         })
     };
 
+    let mut exception = span.exception;
+    let exception_notes = (exception.omitted.take(), exception.altered.take());
     for key in EXCEPTION {
-        if let Some(value) = span.exception.get(key) {
+        if let Some(value) = exception.get(key) {
             attributes.set(key, value.clone());
         }
     }
+    for (list, key, dropped_key) in [
+        (span.events, "span.events", "otel.dropped_events_count"),
+        (span.links, "span.links", "otel.dropped_links_count"),
+    ] {
+        add_list(list, key, dropped_key, &mut attributes, altered);
+    }
+    altered.append(attributes.altered.take(), String::new);
+    altered.append(exception_notes.0, || "exception, left out: ".to_owned());
+    altered.append(exception_notes.1, || "exception, ".to_owned());
     attributes.set("trace_id", Value::Text(trace_id));
+    if !span.trace_state.is_empty() {
+        attributes.set("trace_state", &*span.trace_state);
+    }
     attributes.set("span_id", Value::Text(hex(&own)));
     if let Some(parent) = self::id::<8>(&span.parent_span_id) {
         attributes.set("parent_span_id", Value::Text(hex(&parent)));
     }
-    let dropped = attributes.dropped.saturating_add(attributes.omitted as u64);
-    if dropped > 0 {
-        attributes.set(DROPPED, i64::try_from(dropped).unwrap_or(i64::MAX));
+    if attributes.dropped > 0 {
+        attributes.set(DROPPED, i64::try_from(attributes.dropped).unwrap_or(i64::MAX));
     }
     match &mut record {
         Record::Event(event) => event.attributes = attributes.into_attributes(),
@@ -189,11 +244,50 @@ fn identifier(
     Ok((!text.is_empty()).then(|| Text::from(text)))
 }
 
-fn operation(attributes: &Given) -> Option<Text> {
+/// A text for a field that is bounded as a name is.
+fn short<'t>(text: &'t str, what: &str, altered: &mut Notes) -> &'t str {
+    if text.len() > MAX_NAME {
+        altered.add(|| format!("{what}: cut at {MAX_NAME} bytes"));
+    }
+    cut(text, MAX_NAME)
+}
+
+/// Whom a client called: as its attributes say, else as its URL does.
+fn address(attributes: &mut Given) -> Option<(Text, u16)> {
+    let url = URL.iter().find_map(|key| match attributes.get(key)? {
+        Value::Text(url) => of_url(url).map(|(host, port)| (Text::from(host), port)),
+        _ => None,
+    });
+    let host = match (take_text(attributes, ADDRESS), &url) {
+        (Some(host), _) => host,
+        (None, Some((host, _))) => host.clone(),
+        (None, None) => return None,
+    };
+    let of_url = url.filter(|(addressed, _)| *addressed == host).and_then(|(_, port)| port);
+    let port = take_number(attributes, PORT).or(of_url).unwrap_or(0);
+    Some((host, port))
+}
+
+/// Adds events or links.
+fn add_list(list: List, key: &str, dropped_key: &str, attributes: &mut Given, altered: &mut Notes) {
+    let (dropped, left_out) = (list.dropped, list.left_out);
+    if left_out > 0 {
+        altered.add(|| format!("{key}: {left_out} did not fit into {MAX_VALUE} bytes or {MAX_DEPTH} levels"));
+    }
+    if let Some(value) = list.into_value() {
+        attributes.set(key, value);
+    }
+    let dropped = dropped.saturating_add(left_out as u64);
+    if dropped > 0 {
+        attributes.set(dropped_key, i64::try_from(dropped).unwrap_or(i64::MAX));
+    }
+}
+
+fn operation(attributes: &Given, altered: &mut Notes) -> Option<Text> {
     let known = OPERATION.iter().filter_map(|key| attributes.get(key));
     // `_OTHER` is what the conventions call a method that they do not know.
     let text = known.map(Value::as_text).find(|text| !text.is_empty() && text != "_OTHER")?;
-    Some(cut(&text, MAX_NAME).into())
+    Some(short(&text, "the operation", altered).into())
 }
 
 fn failure(message: &str, exception: &Given, attributes: &Given) -> Text {
@@ -201,9 +295,9 @@ fn failure(message: &str, exception: &Given, attributes: &Given) -> Text {
     let typed = [attributes.get("error.type"), exception.get("exception.type")];
     let found = said.into_iter().chain(typed).flatten().map(Value::as_text).find(|text| !text.is_empty());
     match (message, &found) {
-        ("", Some(text)) => cut(text, MAX_ERROR).into(),
+        ("", Some(text)) => text.as_ref().into(),
         ("", None) => "error".into(),
-        (message, _) => cut(message, MAX_ERROR).into(),
+        (message, _) => message.into(),
     }
 }
 
