@@ -53,8 +53,8 @@ pub struct ServerSettings {
     pub max_body: usize,
     /// Bytes of a body when decompressed.
     pub max_decompressed: usize,
-    /// Requests with records at a time. Connections may be [`QUESTIONS`] more, so that health, reports and scrapes are
-    /// answered while all of these are taken.
+    /// Requests with records at a time. There are [`QUESTIONS`] more connections, so that health, reports and scrapes
+    /// are answered meanwhile.
     pub max_connections: usize,
     /// Whether it may listen on another address than loopback without a token.
     pub allow_without_token: bool,
@@ -158,7 +158,7 @@ pub struct Services {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Strangers could ask, or nobody could.
+    /// A setting that says who may ask is unsafe, or cannot work.
     #[error("server.{key}: {problem}")]
     Unguarded {
         /// The setting.
@@ -300,7 +300,7 @@ struct Shared {
     memory: Memory,
     /// Bodies that are decoded at a time: each may take many times what was received.
     decoding: Arc<Semaphore>,
-    /// Reports of so many rows that few fit into the host's memory at once, and the others.
+    /// Reports of many rows, and all other answers: no small one waits for a large one.
     large_reports: Lane,
     reports: Lane,
     signals: Signals,

@@ -258,7 +258,10 @@ impl Refusals {
 
     /// Why the publisher waits, where it waits for a file that cannot be written.
     pub(super) fn stuck(&self) -> Option<String> {
-        let trouble = self.letters.trouble().filter(|_| self.is_full())?;
+        if !self.is_full() {
+            return None;
+        }
+        let trouble = self.letters.trouble()?;
         Some(format!(
             "dead letters cannot be written to {} and {} of its rows wait for that, which is the most that may: {}",
             escape::path(&self.letters.path),

@@ -117,6 +117,9 @@ impl Held {
 
     /// As [`Held::grow`], after a while in which others end.
     async fn grow_in_time(&mut self, bytes: usize, relief: &(dyn Fn() + Send + Sync)) -> Result<(), Refusal> {
+        if self.grow(bytes).is_ok() {
+            return Ok(());
+        }
         let pool = self.pool.clone();
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -187,9 +187,11 @@ impl Given {
     }
 
     fn place(&self, key: &str) -> Option<usize> {
-        if self.keys & bit(key) == 0 {
-            return None;
-        }
+        if self.keys & bit(key) == 0 { None } else { self.find(key) }
+    }
+
+    /// The place of a key that may be there.
+    fn find(&self, key: &str) -> Option<usize> {
         match &self.index {
             Some(index) => index.get(key).copied(),
             None => self.known.iter().position(|(known, _)| known == key),
@@ -209,10 +211,13 @@ impl Given {
 
     /// Sets `key`; what it was before is replaced.
     pub(super) fn set(&mut self, key: &str, value: impl Into<Value>) {
-        if let Some(place) = self.place(key) {
+        let bit = bit(key);
+        if self.keys & bit != 0
+            && let Some(place) = self.find(key)
+        {
             return self.known.replace(place, value.into());
         }
-        self.keys |= bit(key);
+        self.keys |= bit;
         let place = self.known.len();
         self.known.push(text(key), value.into());
         if let Some(index) = &mut self.index {

@@ -1,4 +1,4 @@
-//! Who may ask at all: decided from the request's head, before anything of it is read or done.
+//! Decides from a request's head whether it is answered: by `Host`, `Origin` and token, before its body is read.
 
 use hyper::header::{
     self, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,

@@ -129,7 +129,7 @@ async fn handle(front: Front, router: Router, request: Request<RequestBody>, pee
         }
         Err(refused) => {
             let mut response = answer(&Refusal::new(refused.status, refused.message.as_str()));
-            // A place is not kept for who may not ask.
+            // A refused client keeps no place.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             (response, refused.origin().cloned())
         }

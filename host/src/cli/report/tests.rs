@@ -60,7 +60,7 @@ fn failed_events_are_a_table_that_says_how_far_it_goes() {
 1 event failed since 2026-11-23 12:00:00 UTC (40m 00s)
 
   STARTED       EVENT  TASK  PIPELINE  STATUS    TOOK  RETRIES  ERROR
-  12:33:38.120  fetch  a.rs  demo      failed  2.41 s        3  503 [2J after four attempts
+  12:33:38.120  fetch  a.rs  demo      failed  2.41 s        3  503\\u{1b}[2J after\\nfour attempts
   considered 2 records, none is missing since 2026-11-23 12:00:00 UTC
 "
     );

@@ -48,7 +48,7 @@ async fn what_is_lost_before_it_is_flushed_comes_again_and_what_was_answered_sin
     bench.script.lock().standing.lost = 1;
     bench.record(&["2"]);
     let books = bench.until_published(&["1", "2", "1"]).await;
-    assert_eq!((books.delivered, books.backlog), (0, 2));
+    assert_eq!((books.delivered, books.backlog), (1, 1), "what is left was flushed before the next call");
     assert_eq!(bench.settled().await.delivered, 2);
     assert_eq!(bench.calls(), [["1"], ["2"], ["1"]]);
 }
@@ -267,7 +267,7 @@ async fn what_was_lost_in_the_last_attempt_does_not_become_a_dead_letter_with_wh
         script.standing.at_flush = true;
         script.costly = Some(PublishError::Retry {
             reason: "it dies of operations".into(),
-            after: Some(Duration::from_secs(3_000)),
+            after: Some(Duration::from_secs(1_000)),
         });
     }
     let mut batch: Batch = [event("1"), event("2")].into_iter().collect();

@@ -136,7 +136,7 @@ async fn answer(
         if refused.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        // A place is not kept for who may not ask.
+        // A refused client keeps no place.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return response;
     }

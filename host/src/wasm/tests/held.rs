@@ -35,8 +35,10 @@ fn contracts() -> Vec<PathBuf> {
 /// All packages in a directory. Those that others depend on come first, in whatever order they are found.
 fn read(contract: &Path) -> Resolve {
     let mut resolve = Resolve { all_features: true, ..Resolve::default() };
-    let dirs = [contract.to_owned(), contract.join("deps")];
-    let files = dirs.iter().flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten());
+    // Where there are others it is they that are offered: the contract beside them chooses among them.
+    let deps = contract.join("deps");
+    let dir = if deps.is_dir() { deps } else { contract.to_owned() };
+    let files = std::fs::read_dir(dir).unwrap();
     let mut left: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
     left.retain(|file| file.extension().is_some_and(|end| end == "wit"));
     assert!(!left.is_empty(), "{}", contract.display());
