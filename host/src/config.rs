@@ -45,6 +45,7 @@ pub use sections::{
     ShutdownConfig,
 };
 
+use crate::paths::{self, Writable};
 use document::{Document, Entry};
 use problems::{Source, suggest};
 use reader::{Check, Keys};
@@ -78,6 +79,8 @@ pub struct Config {
     /// Relative paths start here: the directory of the file.
     pub base_dir: PathBuf,
     secrets: Secrets,
+    /// The dead letters, and the files that `${file:…}` names, each with a problem at its place that has no words yet.
+    files: Vec<(PathBuf, Problem)>,
 }
 
 impl Config {
@@ -130,9 +133,10 @@ impl Config {
     ) -> (Self, Problems) {
         let base_dir = base_dir.as_ref();
         let document = Document::parse(text, name, Expander::new(variables, base_dir));
-        let Document { root, source, problems: found, garbled } = document;
+        let Document { root, source, problems: found, files, garbled } = document;
         let mut config =
             Self { base_dir: base_dir.to_owned(), secrets: source.secrets.clone(), ..Self::default() };
+        config.files = files.into_iter().map(|(at, key, file)| (file, source.problem(at, key, ""))).collect();
         let mut problems = Problems::new();
         problems.extend(found);
         // What a garbled text seems to say, or not to say, is no use to anyone.
@@ -141,6 +145,8 @@ impl Config {
                 config.read_section(entry, &source, &mut problems);
             }
         }
+        let key = "dead_letters.path";
+        config.files.push((config.dead_letters_path(), source.problem(root.position_of(key), key, "")));
         (config, problems)
     }
 
@@ -210,6 +216,16 @@ impl Config {
     /// What decides which plugins run, and what each may do: no plugin may write to it.
     pub fn guarded_paths(&self) -> Vec<PathBuf> {
         vec![self.plugins_dir(), self.cache_dir(), self.lock_path()]
+    }
+
+    /// Checks that neither the dead letters nor a file that `${file:…}` names lie behind one of the directories that plugins
+    /// may write to.
+    pub(crate) fn check_files(&self, writable: &[Writable], problems: &mut Problems) {
+        for (file, problem) in &self.files {
+            if let Err(cause) = paths::check_beside(file, writable) {
+                problems.push(Problem { message: cause.to_string(), ..problem.clone() });
+            }
+        }
     }
 
     /// Everything that came through `${…}`: what must not be seen in logs, reports and errors.

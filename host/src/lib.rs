@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod output;
+mod paths;
 pub mod record;
 
 pub mod collector;

@@ -55,6 +55,7 @@ use limits::MemoryGauge;
 use output::Lines;
 use programs::Programs;
 use settings::Answers;
+pub(crate) use settings::validate_overlaps;
 use status::{Origin, Status};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -202,7 +203,7 @@ impl PluginHost {
         let (version, digest, bytes) = (checked.version, checked.digest.clone(), checked.bytes.len());
         let program = self.0.programs.obtain(checked).await?;
         let origin = Origin { file: file.clone(), digest, version, bytes, program: program.clone() };
-        let setup = match setup(config, context, origin, self.0.guarded.clone()) {
+        let setup = match setup(config, context, origin, &self.0.guarded) {
             Ok(setup) => Arc::new(setup),
             Err(cause) => {
                 self.0.programs.keep(program);
@@ -229,18 +230,14 @@ impl PluginHost {
     }
 }
 
-fn setup(
-    config: WasmConfig,
-    context: Context,
-    origin: Origin,
-    guarded: Arc<[PathBuf]>,
-) -> Result<Setup, String> {
+fn setup(config: WasmConfig, context: Context, origin: Origin, guarded: &[PathBuf]) -> Result<Setup, String> {
     let secrets = grants::secrets(&config.grant, &context.secrets)?;
     let lines = Arc::new(Lines::new(context.label.clone(), secrets.clone(), config.limits.log_rate));
     let memory = Arc::new(MemoryGauge::default());
     // What the gauge shows is of all instances together.
     let most = config.limits.memory.bytes().saturating_mul(config.limits.instances as u64);
-    let granted = Granted::new(config.grant, &config.limits, context.base_dir, guarded, &lines, &secrets)?;
+    let grant = (&*context.label, config.grant);
+    let granted = Granted::new(grant, &config.limits, &context.base_dir, guarded, &lines, &secrets)?;
     let network = granted.counts().clone();
     Ok(Setup {
         label: context.label,

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 /// What each room of `host/src` may import of the others. An arrow of host/README.md leads on: who imports the registry may
 /// speak of what the registry speaks of.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("output", &[]),
+    ("output", &["paths"]),
     ("record", &[]),
-    ("config", &["output"]),
+    ("paths", &[]),
+    ("config", &["output", "paths"]),
     // Of the configuration only what must not be seen in logs; see below.
     ("publisher", &["record", "config"]),
     ("journal", &["record"]),
@@ -16,9 +17,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("recorder", &["collector", "journal", "record"]),
     ("tracing", &["recorder", "record"]),
     ("listen", &["config"]),
-    ("publishers", &["listen", "publisher", "record", "config", "output"]),
-    ("wasm", &["publisher", "record", "config", "output"]),
-    ("delivery", &["journal", "publisher", "record", "config", "output"]),
+    ("publishers", &["listen", "publisher", "record", "config", "output", "paths"]),
+    ("wasm", &["publisher", "record", "config", "output", "paths"]),
+    ("delivery", &["journal", "publisher", "record", "config", "output", "paths"]),
     ("registry", &["delivery", "journal", "publisher", "record", "config"]),
     ("report", &["record"]),
     ("ingest", &["record"]),
@@ -36,6 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const EVERYTHING_BELOW_HOST: &[&str] = &[
     "output",
     "record",
+    "paths",
     "config",
     "publisher",
     "journal",
@@ -56,6 +58,7 @@ const EVERYTHING_BELOW_HOST: &[&str] = &[
 const EVERYTHING_BELOW_CLI: &[&str] = &[
     "output",
     "record",
+    "paths",
     "config",
     "publisher",
     "journal",

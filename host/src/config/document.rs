@@ -6,6 +6,7 @@ use super::secrets::{REDACTED, Secrets};
 use super::substitute::Expander;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -126,6 +127,8 @@ pub(super) struct Document {
     pub(super) root: Node,
     pub(super) source: Source,
     pub(super) problems: Vec<Problem>,
+    /// The files that `${file:…}` names, each with its place and key.
+    pub(super) files: Vec<(Position, String, PathBuf)>,
     /// The text could not be understood as a whole: what the tree lacks may be there.
     pub(super) garbled: bool,
 }
@@ -145,7 +148,9 @@ impl Document {
                 found.push((at, key.unwrap_or_default().to_owned(), error.message().to_owned()));
             }
         }
-        let mut builder = Builder { lines: &lines, expander: &mut expander, found: &mut found };
+        let mut files = Vec::new();
+        let mut builder =
+            Builder { lines: &lines, expander: &mut expander, found: &mut found, files: &mut files };
         let value = builder.table(table.get_ref(), "");
         let mut root = Node::new(value);
         root.at = Position { line: 1, column: 1 };
@@ -153,7 +158,7 @@ impl Document {
         let source = Source { file, secrets: Secrets::new(expander.into_values()) };
         let problems =
             found.into_iter().map(|(at, key, message)| source.problem(at, key, &message)).collect();
-        Self { root, source, problems, garbled: !errors.is_empty() }
+        Self { root, source, problems, files, garbled: !errors.is_empty() }
     }
 }
 
@@ -162,6 +167,7 @@ struct Builder<'a, 'e> {
     expander: &'a mut Expander<'e>,
     /// Problems; they are made presentable when all secrets are known.
     found: &'a mut Vec<(Position, String, String)>,
+    files: &'a mut Vec<(Position, String, PathBuf)>,
 }
 
 impl Builder<'_, '_> {
@@ -206,6 +212,8 @@ impl Builder<'_, '_> {
             )),
             DeValue::Table(table) => Ok(self.table(table, path)),
         };
+        let files = self.expander.take_files().into_iter();
+        self.files.extend(files.map(|file| (at, path.to_owned(), file)));
         let value = converted.unwrap_or_else(|message| {
             self.found.push((at, path.to_owned(), message));
             Value::Broken

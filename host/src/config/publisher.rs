@@ -140,6 +140,15 @@ impl Settings {
         key.split('.').try_fold(&*self.node, |node, part| Some(&node.entry(part)?.node)).is_some()
     }
 
+    /// The text of `key`, which may have dots; `None` if it is not there, or is none.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        let node = key.split('.').try_fold(&*self.node, |node, part| Some(&node.entry(part)?.node))?;
+        match &node.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// What must not be seen of them, nor of the rest of the configuration.
     pub fn secrets(&self) -> &Secrets {
         &self.source.secrets

@@ -11,16 +11,23 @@ pub(super) struct Expander<'a> {
     variables: &'a dyn Fn(&str) -> Option<String>,
     base_dir: PathBuf,
     values: Vec<String>,
+    /// The files that were read since they were last asked for.
+    files: Vec<PathBuf>,
 }
 
 impl<'a> Expander<'a> {
     pub(super) fn new(variables: &'a dyn Fn(&str) -> Option<String>, base_dir: &Path) -> Self {
-        Self { variables, base_dir: base_dir.to_owned(), values: Vec::new() }
+        Self { variables, base_dir: base_dir.to_owned(), values: Vec::new(), files: Vec::new() }
     }
 
     /// Everything that `${…}` was replaced by.
     pub(super) fn into_values(self) -> Vec<String> {
         self.values
+    }
+
+    /// The files that were read since the last call.
+    pub(super) fn take_files(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.files)
     }
 
     /// `text` with every `${…}` replaced, and `$${` as `${`; `None` if nothing in it is secret and nothing changes.
@@ -54,7 +61,7 @@ impl<'a> Expander<'a> {
         Ok(Some(Expanded { text: expanded, secret }))
     }
 
-    fn resolve(&self, reference: &str) -> Result<String, String> {
+    fn resolve(&mut self, reference: &str) -> Result<String, String> {
         if let Some(path) = reference.strip_prefix("file:") {
             return self.read(path);
         }
@@ -70,13 +77,13 @@ impl<'a> Expander<'a> {
         (self.variables)(reference).ok_or_else(|| format!("the environment variable {reference} is not set"))
     }
 
-    fn read(&self, path: &str) -> Result<String, String> {
+    fn read(&mut self, path: &str) -> Result<String, String> {
         if path.is_empty() {
             return Err("\"${file:}\" names no file".to_owned());
         }
         let path = self.base_dir.join(path);
         let refuse = |reason: String| format!("the file {} cannot be read: {reason}", path.display());
-        let file = std::fs::File::open(&path).map_err(|error| refuse(error.to_string()))?;
+        let file = crate::paths::open(&path).map_err(|error| refuse(error.to_string()))?;
         let mut text = String::new();
         let length =
             file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| refuse(error.to_string()))?;
@@ -89,6 +96,7 @@ impl<'a> Expander<'a> {
                 text.pop();
             }
         }
+        self.files.push(path);
         Ok(text)
     }
 }

@@ -6,9 +6,11 @@ use super::composite::{self, Composites, FailoverSource};
 use crate::config::units::ByteSize;
 use crate::config::{Config, Only, OnlyStatus, Problems, PublisherSection};
 use crate::delivery::{Filter, Rules};
+use crate::paths::{self, Writable};
 use crate::publisher::{BatchSize, Factory, Publisher, PublisherType};
 use crate::publishers;
 use crate::record::Status;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub(super) struct Catalog {
     types: BTreeMap<&'static str, Native>,
     embedded: BTreeMap<String, Factory>,
     rules: Rules,
+    /// Keeps other paths out of the directories that plugins may write to by the last configuration that was right.
+    writable: Mutex<Vec<Writable>>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -58,7 +62,8 @@ const WASM: &str = "wasm";
 
 impl Catalog {
     pub(super) fn new(embedded: BTreeMap<String, Factory>) -> Self {
-        let mut catalog = Self { types: BTreeMap::new(), embedded, rules: Rules::default() };
+        let mut catalog =
+            Self { types: BTreeMap::new(), embedded, rules: Rules::default(), writable: Mutex::default() };
         #[cfg(feature = "elasticsearch")]
         catalog.add::<publishers::ElasticsearchPublisher>();
         catalog.add::<publishers::FilePublisher>();
@@ -109,6 +114,10 @@ impl Catalog {
                 section.delivery.batch.max_records *= config.limits.instances;
             }
             entries.extend(source.map(|source| Entry { section, source, filters: Vec::new() }));
+        }
+        let writable = check_paths(config, &entries, problems);
+        if problems.is_empty() {
+            *self.writable.lock() = writable;
         }
         let mut entries = composites.expand(entries, &self.rules, problems);
         self.add_unnamed(config, &mut entries);
@@ -189,6 +198,44 @@ fn read_native<P: PublisherType>(section: &PublisherSection, problems: &mut Prob
         let config = config.clone();
         Box::pin(async move { Ok(Box::new(P::build(config, context)?) as Box<dyn Publisher>) })
     }))
+}
+
+/// Checks that no path of the configuration leads through a directory that a plugin may write to, and returns what keeps
+/// all other paths out of those directories.
+#[cfg_attr(
+    not(feature = "wasm"),
+    allow(unused_mut, unused_variables, reason = "only plugins are granted directories")
+)]
+fn check_paths(config: &Config, entries: &[Entry], problems: &mut Problems) -> Vec<Writable> {
+    let mut writable = Vec::new();
+    #[cfg(feature = "wasm")]
+    {
+        let plugins: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| match &entry.source {
+                Source::Plugin { config, .. } => Some((&entry.section, &**config)),
+                Source::Factory(_) | Source::Failover(_) => None,
+            })
+            .collect();
+        let labelled: Vec<_> =
+            plugins.iter().map(|(section, config)| (section.label.as_str(), *config)).collect();
+        for (at, key, message) in crate::wasm::validate_overlaps(&labelled, &config.base_dir) {
+            problems.extend(plugins.get(at).map(|(section, _)| section.problem_at(&key, &message)));
+        }
+        writable.extend(labelled.iter().flat_map(|(label, plugin)| plugin.writable(&config.base_dir, label)));
+    }
+    config.check_files(&writable, problems);
+    for section in &config.publishers {
+        // Of other types `path` is none of a file.
+        let own = (section.kind == publishers::FilePublisher::TYPE).then_some("path");
+        for key in own.into_iter().chain(["ca_file", "grant.ca_file"]) {
+            let Some(file) = section.settings.text(key) else { continue };
+            if let Err(cause) = paths::check_beside(&config.base_dir.join(file), &writable) {
+                problems.push(section.problem_at(key, &cause.to_string()));
+            }
+        }
+    }
+    writable
 }
 
 #[cfg(feature = "wasm")]

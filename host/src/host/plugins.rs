@@ -59,6 +59,7 @@ impl PluginDir {
     }
 
     fn digest(&self, path: &Path) -> std::io::Result<String> {
+        crate::paths::check(path)?;
         let metadata = std::fs::metadata(path)?;
         let mark = Mark::of(&metadata);
         if let Some((known, digest)) = self.digests.lock().get(path)

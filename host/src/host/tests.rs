@@ -2,6 +2,8 @@
 
 mod composite;
 mod contract;
+#[cfg(all(feature = "wasm", unix))]
+mod grants;
 mod types;
 
 use super::{Host, ReloadError, StartError, check};

@@ -213,6 +213,7 @@ impl LineFile {
 impl Open {
     fn at(path: &Path, private: bool, now: SystemTime) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::new("open", path, &error);
+        crate::paths::check(path).map_err(failed)?;
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => return Err(Failure::hold(path, "it is a directory")),
             // Opening a pipe would wait for its reader.

@@ -158,7 +158,7 @@ impl PublisherType for ElasticsearchPublisher {
         let urls = config.urls().with_context(wrong)?;
         let ca_file = config.ca_file.as_ref().map(|path| context.base_dir.join(path));
         let pem = ca_file.as_ref().map(|path| {
-            std::fs::read(path)
+            crate::paths::read(path)
                 .with_context(|| format!("cannot read `ca_file` of [publishers.{label}], {}", path.display()))
         });
         let trust = Trust(pem.transpose()?);

@@ -237,7 +237,8 @@ impl Place {
 }
 
 fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate>> {
-    let pem = std::fs::read(file).with_context(|| format!("cannot read `ca_file`, {}", file.display()))?;
+    let pem =
+        crate::paths::read(file).with_context(|| format!("cannot read `ca_file`, {}", file.display()))?;
     let certificates =
         Certificate::from_pem_bundle(&pem).with_context(|| format!("{} is not PEM", file.display()))?;
     anyhow::ensure!(!certificates.is_empty(), "there is no certificate in {}", file.display());

@@ -9,6 +9,7 @@ use super::compile::MAX_CODE;
 use super::component::hex;
 use super::engine::Machine;
 use crate::config::units::ByteSize;
+use crate::paths;
 use sha2::{Digest, Sha256};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ struct Entry {
 impl Cache {
     /// Opens `dir`, made if it is missing, and removes what is old or beyond `max_bytes`.
     pub(super) fn open(dir: &Path, max_bytes: ByteSize) -> io::Result<Self> {
+        paths::check(dir)?;
         create_private(dir)?;
         check_private(dir)?;
         let cache = Self { dir: dir.to_owned(), max_bytes };

@@ -4,6 +4,7 @@
 //! imports nothing from worlds that it does not, and is built of a bounded number of parts.
 
 use crate::config::units::ByteSize;
+use crate::paths;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::Read;
@@ -182,6 +183,8 @@ pub(super) fn read(path: &Path, pin: Option<&str>, max_bytes: u64) -> Result<Che
 
 pub(super) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, LoadError> {
     let failed = |cause| LoadError::Read { path: path.to_owned(), cause };
+    // Who could write to the file would decide what code runs.
+    paths::check(path).map_err(failed)?;
     let metadata = std::fs::metadata(path).map_err(failed)?;
     // Opening a pipe waits for a writer, and some files that tell no length never answer a read.
     if metadata.is_file() && metadata.len() == 0 {

@@ -7,6 +7,7 @@ use super::LoadError;
 use super::component::Checked;
 use super::lock::{Lock, Locked};
 use super::settings::Grant;
+use crate::paths;
 use minisign_verify::{Error, PublicKey, Signature};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -45,11 +46,13 @@ impl Gate {
             if is_public_key(key) {
                 return PublicKey::from_base64(key).map_err(|cause| cause.to_string());
             }
-            PublicKey::from_file(key).map_err(|cause| {
+            let refused = |cause: &dyn std::fmt::Display| {
                 format!(
                     "plugins.trusted_keys: {key} is no public key of minisign's, nor a file with one: {cause}"
                 )
-            })
+            };
+            paths::check(Path::new(key)).map_err(|cause| refused(&cause))?;
+            PublicKey::from_file(key).map_err(|cause| refused(&cause))
         };
         Ok(Self { keys: keys.iter().map(read).collect::<Result<_, _>>()?, lock })
     }
@@ -99,6 +102,7 @@ impl Gate {
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<String> {
+    paths::check(path)?;
     // Opening a pipe waits for a writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("not a file"));

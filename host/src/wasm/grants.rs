@@ -1,7 +1,7 @@
 //! What of the host a guest is given: by default clocks and randomness, and nothing else.
 //!
 //! Invariant: of files, the environment and the network exactly what the operator's section names; no arguments. And
-//! never, whatever it names, the writing of what decides which code runs (`guarded`).
+//! never, whatever it names, the writing of what decides which code runs (`dirs`).
 //!
 //! `rules` and `addresses` say what may be reached by HTTP, `lookups` asks for names, `http` is the gate that holds
 //! requests against them, `body` what flows through it, `client` what sends; `streams` charges what a guest writes, to
@@ -14,8 +14,8 @@ mod body;
 mod buffers;
 mod client;
 mod counts;
+mod dirs;
 mod echo;
-mod guarded;
 mod http;
 mod inject;
 mod listings;
@@ -29,6 +29,7 @@ mod streams;
 mod tests;
 
 pub(super) use counts::Counts;
+pub(super) use dirs::{Dirs, overlaps, problems as dir_problems, writable};
 pub(super) use http::Gate;
 
 use self::http::Http;
@@ -44,7 +45,7 @@ use sockets::{Peer, Sockets};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wasmtime::component::Linker;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 /// The most random bytes that one call gets: what it asks for is first held by the host.
@@ -54,6 +55,7 @@ const MAX_RANDOM: u64 = 64 << 10;
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     streams::add_to_linker(linker)?;
     requests::add_to_linker(linker)?;
+    dirs::add_to_linker(linker)?;
     listings::add_to_linker(linker)?;
     buffers::add_to_linker(linker)
 }
@@ -93,12 +95,6 @@ pub(super) fn problems(grant: &Grant) -> Vec<(String, String)> {
     problems
 }
 
-/// What is wrong with the directories of a grant that starts at `base_dir`, as (key, message): none of `guarded` may be
-/// written to.
-pub(super) fn guarded_problems(grant: &Grant, base_dir: &Path, guarded: &[PathBuf]) -> Vec<(String, String)> {
-    guarded::problems(grant, base_dir, guarded)
-}
-
 /// `known`, and what the grant's credentials hold that nobody may see.
 ///
 /// # Errors
@@ -132,25 +128,24 @@ pub(super) fn survive_full_files() {
 
 /// A plugin's grant under one label, ready for its instances.
 pub(super) struct Granted {
-    grant: Grant,
-    base_dir: PathBuf,
-    /// What may not be written to.
-    guarded: Arc<[PathBuf]>,
+    env: Vec<String>,
+    opened: dirs::Opened,
     http: Arc<Http>,
     sockets: Arc<Sockets>,
 }
 
 impl Granted {
-    /// Reads a grant that has no [`problems`].
+    /// Reads a grant of the section `label` that has no [`problems`], and opens its directories; none of `guarded` may be
+    /// written to.
     ///
     /// # Errors
     ///
-    /// The certificates cannot be read; or it has problems all the same.
+    /// The certificates cannot be read, or a directory cannot be opened; or it has problems all the same.
     pub(super) fn new(
-        grant: Grant,
+        (label, grant): (&str, Grant),
         limits: &Limits,
-        base_dir: PathBuf,
-        guarded: Arc<[PathBuf]>,
+        base_dir: &Path,
+        guarded: &[PathBuf],
         lines: &Arc<Lines>,
         secrets: &Secrets,
     ) -> Result<Self, String> {
@@ -166,7 +161,7 @@ impl Granted {
             .map(|entry| Injection::parse(entry, secrets).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let http = Http {
-            client: client(&grant, limits, &base_dir, &rules)?,
+            client: client(&grant, limits, base_dir, &rules)?,
             rules,
             guarded: inject::guarded(&injections),
             injections,
@@ -175,7 +170,13 @@ impl Granted {
             counts: counts.clone(),
         };
         let sockets = Sockets { peers, lines: lines.clone(), counts };
-        Ok(Self { grant, base_dir, guarded, http: Arc::new(http), sockets: Arc::new(sockets) })
+        let opened = dirs::open(&grant, base_dir, label, guarded)?;
+        Ok(Self { env: grant.env, opened, http: Arc::new(http), sockets: Arc::new(sockets) })
+    }
+
+    /// The directories of every instance.
+    pub(super) fn dirs(&self) -> Dirs {
+        self.opened.dirs.clone()
     }
 
     pub(super) fn counts(&self) -> &Arc<Counts> {
@@ -194,28 +195,13 @@ impl Granted {
     ///
     /// # Errors
     ///
-    /// A directory is not there or must not be written to, or a variable is not set; the text names it.
+    /// A variable is not set; the text names it.
     pub(super) fn surroundings(&self, stdout: &Stdio, stderr: &Stdio) -> Result<WasiCtx, String> {
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(stdout.clone()).stderr(stderr.clone());
         self.sockets.grant(&mut wasi);
         wasi.max_random_size(MAX_RANDOM);
-        for dir in &self.grant.dirs {
-            let host = self.base_dir.join(&dir.host);
-            let permissions = if dir.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-            // What was looked at is what is opened: links may lead elsewhere than they did when the section was read.
-            let real = guarded::resolved(&host);
-            if dir.write {
-                guarded::check(&real, &self.guarded)?;
-            }
-            wasi.preopened_dir(&real, &dir.guest, permissions).map_err(|cause| {
-                format!(
-                    "the granted directory {} cannot be opened: {cause}; create it or correct grant.dirs",
-                    host.display()
-                )
-            })?;
-        }
-        for name in &self.grant.env {
+        for name in &self.env {
             match std::env::var(name) {
                 Ok(value) => wasi.env(name, value),
                 Err(std::env::VarError::NotPresent) => {

@@ -143,7 +143,9 @@ impl Instance {
         let status = &setup.status;
         let budget = Budget::new(setup.limits.memory.bytes(), status.memory.clone());
         let http = setup.granted.gate(&budget);
-        let state = State::new(wasi, http, Memory::new(budget), status.lines.clone(), setup.answers.clone());
+        let surroundings = (wasi, setup.granted.dirs());
+        let state =
+            State::new(surroundings, http, Memory::new(budget), status.lines.clone(), setup.answers.clone());
         let code = setup.program.code();
         let mut store = Store::new(code.pre.engine(), state);
         store.limiter(|state| &mut state.memory);

@@ -4,6 +4,7 @@
 //! in it.
 
 use super::settings::{AwsGrant, BasicGrant, DirGrant, Grant, HmacGrant, InjectGrant};
+use crate::paths;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -115,7 +116,8 @@ impl Lock {
     ///
     /// It is not there, or is none.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|cause| match cause.kind() {
+        let text = paths::check(path).and_then(|()| std::fs::read_to_string(path));
+        let text = text.map_err(|cause| match cause.kind() {
             std::io::ErrorKind::NotFound => "there is no lock".to_owned(),
             _ => format!("the lock cannot be read: {cause}"),
         })?;

@@ -4,6 +4,7 @@
 
 use crate::config::Secret;
 use crate::config::units::{self, ByteSize};
+use crate::paths::Writable;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -264,8 +265,24 @@ impl WasmConfig {
     /// Checks that no directory is granted for writing that holds, is or lies in one of `guarded`. As [`Self::validate`];
     /// a directory that is relative starts at `base_dir`.
     pub fn validate_dirs(&self, base_dir: &Path, guarded: &[PathBuf]) -> Vec<(String, String)> {
-        super::grants::guarded_problems(&self.grant, base_dir, guarded)
+        super::grants::dir_problems(&self.grant, base_dir, guarded)
     }
+
+    /// Keeps all other paths out of the directories that the section `label` lets its plugin write to, for as long as
+    /// what is returned lives.
+    pub(crate) fn writable(&self, base_dir: &Path, label: &str) -> Vec<Writable> {
+        super::grants::writable(&self.grant, base_dir, label)
+    }
+}
+
+/// Checks that no two directories of `sections`, each with its label, overlap if a plugin may write to one of them. Every
+/// problem found, as (number of the section, key, message).
+pub(crate) fn validate_overlaps(
+    sections: &[(&str, &WasmConfig)],
+    base_dir: &Path,
+) -> Vec<(usize, String, String)> {
+    let grants: Vec<_> = sections.iter().map(|(label, config)| (*label, &config.grant)).collect();
+    super::grants::overlaps(&grants, base_dir)
 }
 
 impl fmt::Debug for WasmConfig {

@@ -1,7 +1,7 @@
 //! What the host keeps for one instance: the data of its `Store`.
 
 use super::compute::Compute;
-use super::grants::Gate;
+use super::grants::{Dirs, Gate};
 use super::limits::{Budget, Charge, Memory};
 use super::output::Lines;
 use super::settings::Answers;
@@ -26,13 +26,15 @@ pub(super) struct State {
     pub(super) answers: Arc<Answers>,
     /// What is charged for handles behind which the host keeps buffers, by handle, until they are dropped.
     charges: HashMap<u32, Charge>,
+    /// The directories that it is granted.
+    pub(super) dirs: Dirs,
     wasi: WasiCtx,
     http: WasiHttpCtx,
 }
 
 impl State {
     pub(super) fn new(
-        wasi: WasiCtx,
+        (wasi, dirs): (WasiCtx, Dirs),
         (gate, http): (Gate, WasiHttpCtx),
         memory: Memory,
         lines: Arc<Lines>,
@@ -47,6 +49,7 @@ impl State {
             lines,
             answers,
             charges: HashMap::new(),
+            dirs,
             wasi,
             gate,
             http,

@@ -1,6 +1,8 @@
 //! Real plugins, built from `plugins/` and `tests/hostile`, through the contract that delivery uses.
 
 mod bounds;
+#[cfg(unix)]
+mod dirs;
 pub(super) mod guests;
 #[cfg(feature = "cli")]
 mod held;

@@ -5,12 +5,26 @@ use crate::support::Folder;
 use std::os::unix::fs::symlink;
 
 const READ: &str = "dirs = [{ host = \"in\", guest = \"/in\" }]";
-const WRITE: &str = "dirs = [{ host = \"out\", guest = \"/out\", write = true }]";
+/// Those that may write, each in a directory of its own with its name: none may write where another one may.
+const WRITERS: &[&str] = &[
+    "make-up",
+    "make-through-link",
+    "overwrite-through-link",
+    "make-dir-up",
+    "remove-up",
+    "link-made-relative",
+    "link-made-absolute",
+    "hard-link-out",
+    "hard-link-of-a-link",
+    "rename-out",
+    "swap-and-trap",
+    "swap-and-trap-beside",
+];
 
-/// Two directories to be granted, a file beside them that is not, and ways from here to there.
+/// Directories to be granted, files beside them that are not, and ways from here to there.
 pub fn before(folder: &Folder) {
-    for dir in ["in", "out"] {
-        std::fs::create_dir(folder.path(dir)).unwrap();
+    for dir in WRITERS.iter().chain(&["in"]) {
+        std::fs::create_dir_all(folder.path(dir).join("sub")).unwrap();
         std::fs::write(folder.path(dir).join("there"), "data").unwrap();
         let link = |to: &str, name: &str| symlink(to, folder.path(dir).join(name)).unwrap();
         link("../secret", "relative");
@@ -21,24 +35,47 @@ pub fn before(folder: &Folder) {
         link("/proc/self/root", "root");
     }
     std::fs::write(folder.path("secret"), "secret data").unwrap();
+    std::fs::create_dir(folder.path("outside")).unwrap();
+    std::fs::write(folder.path("outside/secret"), "secret data").unwrap();
 }
 
 /// Nothing has come out, and nothing in.
 pub fn after(folder: &Folder) {
     assert_eq!(folder.text("secret"), "secret data");
     assert_eq!(folder.text("in/there"), "data");
-    for path in ["made", "in/new", "in/folder", "in/link", "in/moved", "out/a-hard-way-out", "out/here"] {
+    assert_eq!(std::fs::read_dir(folder.path("outside")).unwrap().count(), 1);
+    for path in [
+        "made",
+        "in/new",
+        "in/folder",
+        "in/link",
+        "in/moved",
+        "hard-link-out/a-hard-way-out",
+        "rename-out/here",
+    ] {
         assert!(!folder.path(path).exists(), "{path} is there");
+    }
+    for swapped in ["swap-and-trap", "swap-and-trap-beside"] {
+        assert!(folder.path(swapped).join("sub").is_symlink(), "{swapped} has not done its worst");
     }
 }
 
-/// Tries `what` with `path` in a directory that may be read, or written too.
-fn tries(name: &'static str, what: &str, path: &str, grant: &str, line: &'static [&'static str]) -> Case {
-    guest(name).config(&format!("do = \"{what}\", path = \"{path}\"")).grant(grant).delivers(line)
+/// Tries `what` with `path` in a directory that may be read.
+fn tries(name: &'static str, what: &str, path: &str, line: &'static [&'static str]) -> Case {
+    guest(name).config(&format!("do = \"{what}\", path = \"{path}\"")).grant(READ).delivers(line)
+}
+
+/// As [`tries`], in a directory of its own, which may be written to.
+fn writes(name: &'static str, what: &str, path: &str, line: &'static [&'static str]) -> Case {
+    tries(name, what, path, line).grant(&format!("dirs = [{}]", own(name)))
+}
+
+fn own(name: &str) -> String {
+    format!("{{ host = \"{name}\", guest = \"/out\", write = true }}")
 }
 
 pub fn cases() -> Vec<Case> {
-    let read = |name, path| tries(name, "read-path", path, READ, &["read-path: denied"]);
+    let read = |name, path| tries(name, "read-path", path, &["read-path: denied"]);
     vec![
         guest("file-not-granted")
             .config("do = \"open-file\"")
@@ -71,32 +108,37 @@ pub fn cases() -> Vec<Case> {
         read("link-loop", "loop"),
         read("link-to-a-directory", "up/secret"),
         read("link-to-the-root", "root/etc/passwd"),
-        tries("stat-up", "stat-path", "../secret", READ, &["stat-path: denied"]),
-        tries("hash-up", "hash-path", "../secret", READ, &["hash-path: denied"]),
-        tries("list-up", "list-path", "..", READ, &["list-path: denied"]),
-        tries("list-link", "list-path", "up", READ, &["list-path: denied"]),
-        tries("make-up", "make-path", "../made", WRITE, &["make-path: denied"]),
-        tries("make-through-link", "make-path", "up/made", WRITE, &["make-path: denied"]),
-        tries("overwrite-through-link", "make-path", "relative", WRITE, &["make-path: denied"]),
-        tries("make-dir-up", "make-dir", "../made", WRITE, &["make-dir: denied"]),
-        tries("remove-up", "remove-path", "../secret", WRITE, &["remove-path: denied"]),
-        tries("link-made-relative", "symlink-out", "../secret", WRITE, &["symlink-out: denied"]),
-        tries("link-made-absolute", "symlink-out", "/etc/passwd", WRITE, &["symlink-out: denied"]),
-        tries(
+        tries("stat-up", "stat-path", "../secret", &["stat-path: denied"]),
+        tries("hash-up", "hash-path", "../secret", &["hash-path: denied"]),
+        tries("list-up", "list-path", "..", &["list-path: denied"]),
+        tries("list-link", "list-path", "up", &["list-path: denied"]),
+        writes("make-up", "make-path", "../made", &["make-path: denied"]),
+        writes("make-through-link", "make-path", "up/made", &["make-path: denied"]),
+        writes("overwrite-through-link", "make-path", "relative", &["make-path: denied"]),
+        writes("make-dir-up", "make-dir", "../made", &["make-dir: denied"]),
+        writes("remove-up", "remove-path", "../secret", &["remove-path: denied"]),
+        writes("link-made-relative", "symlink-out", "../secret", &["symlink-out: denied"]),
+        writes("link-made-absolute", "symlink-out", "/etc/passwd", &["symlink-out: denied"]),
+        writes(
             "hard-link-out",
             "hard-link-out",
             "../secret",
-            WRITE,
             &["hard-link-made: denied", "hard-link-out: denied"],
         ),
-        tries(
+        writes(
             "hard-link-of-a-link",
             "hard-link-out",
             "relative",
-            WRITE,
             &["hard-link-made: denied", "hard-link-out: denied"],
         ),
-        tries("rename-out", "rename-out", "../made", WRITE, &["rename-out: denied", "rename-in: denied"]),
+        writes("rename-out", "rename-out", "../made", &["rename-out: denied", "rename-in: denied"]),
+        guest("swap-and-trap")
+            .grant(&format!("dirs = [{}]", own("swap-and-trap")))
+            .delivers(&["after-swap: denied"]),
+        guest("swap-and-trap-beside")
+            .config("do = \"swap-and-trap\"")
+            .grant(&format!("dirs = [{}, {{ host = \"in\", guest = \"/in\" }}]", own("swap-and-trap-beside")))
+            .delivers(&["after-swap: denied"]),
         guest("change-read-only").grant(READ).delivers(&[
             "open-to-write: denied",
             "truncate: denied",

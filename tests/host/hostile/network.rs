@@ -24,6 +24,13 @@ fn does(name: &'static str, what: &str, path: &str) -> Case {
     guest(name).config(&format!("do = \"requests-{what}\", url = \"{}\"", evil::url(path))).grant(&granted())
 }
 
+/// Asks for a path that some server would read as one beside what is granted.
+fn strays(name: &'static str, path: &str) -> Case {
+    asks(name, path)
+        .grant(&format!("http = [\"* {}\"]", evil::url("/granted/*")))
+        .delivers(&["http-try: denied"])
+}
+
 /// The same with a credential, which the host adds.
 fn with_credential(case: Case) -> Case {
     let to = evil::url("/");
@@ -79,6 +86,17 @@ pub fn cases() -> Vec<Case> {
             .delivers(&["requests-follow: denied"]),
         does("redirect-to-itself", "follow", "/redirect-to-itself")
             .delivers(&["requests-follow: it goes on and on"]),
+        strays("path-with-an-encoded-parameter", "/granted/..%3b/ok"),
+        strays("path-with-a-parameter", "/granted/..;/ok"),
+        strays("path-of-over-long-dots", "/granted/%e0%80%ae%e0%80%ae/ok"),
+        strays("path-of-an-over-long-slash", "/granted/..%c0%afok"),
+        strays("path-in-utf-16", "/granted/%u002e%u002e/ok"),
+        strays("path-encoded-twice", "/granted/%252e%252e/ok"),
+        strays("path-encoded-twice-in-utf-16", "/granted/%25u002e%25u002e/ok"),
+        strays("path-of-wide-dots", "/granted/%ef%bc%8e%ef%bc%8e/ok"),
+        strays("path-of-dots-and-a-space", "/granted/..%20/ok"),
+        strays("path-with-a-zero", "/granted/..%00/ok"),
+        strays("path-with-an-encoded-query", "/granted/..%3f/ok"),
         // A name is granted, and leads to where nobody may go.
         asks_for("name-of-this-machine", &format!("http://{own}:{port}/ok"))
             .grant(&format!("http = [\"* http://{own}:{port}/*\"]"))

@@ -1,10 +1,12 @@
 //! The ways out of a granted directory, and to write where it is only to be read. Each try logs what came of it.
 
+use crate::die::trap;
 use crate::leak::granted;
 use crate::text;
 use pressroom_plugin::info;
 use std::fmt::{Debug, Display};
-use wasip2::filesystem::types::{Descriptor, DescriptorFlags, NewTimestamp, OpenFlags, PathFlags};
+use wasip2::filesystem::preopens::get_directories;
+use wasip2::filesystem::types::{Descriptor, DescriptorFlags, DescriptorType, NewTimestamp, OpenFlags, PathFlags};
 
 fn tell<T: Debug, E: Display>(what: &str, answer: Result<T, E>) {
     match answer {
@@ -57,6 +59,7 @@ pub fn act(behaviour: &str) {
             tell("rename-in", dir.rename_at(&path(), &dir, "here"));
         }
         "change-read-only" => change_read_only(),
+        "swap-and-trap" => swap_and_trap(),
         _ => {}
     }
 }
@@ -65,6 +68,26 @@ fn read(dir: &Descriptor, path: &str) -> Result<String, wasip2::filesystem::type
     let file = dir.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::empty(), DescriptorFlags::READ)?;
     let (bytes, _) = file.read(1 << 10, 0)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Puts a link that leads out in the place of the directory `sub` and dies; the next instance looks where the link leads
+/// from each directory that it is granted.
+fn swap_and_trap() {
+    let there = granted().stat_at(PathFlags::empty(), "sub");
+    if there.is_ok_and(|found| found.type_ == DescriptorType::Directory) {
+        let dir = granted();
+        let swapped = dir.rename_at("sub", &dir, "was").and_then(|()| dir.symlink_at("../outside", "sub"));
+        info!("swapped: {swapped:?}");
+        trap();
+    }
+    for (dir, _) in get_directories() {
+        for path in ["sub/secret", "secret"] {
+            tell("after-swap", read(&dir, path));
+        }
+        let flags = DescriptorFlags::READ | DescriptorFlags::WRITE;
+        let made = dir.open_at(PathFlags::SYMLINK_FOLLOW, "sub/made", OpenFlags::CREATE, flags);
+        tell("after-swap", made.map(|_| "a file"));
+    }
 }
 
 /// Everything that would change something, tried on the file `there` of a directory that may only be read.

@@ -6,6 +6,7 @@
 use super::addresses::{Network, Prohibited, Resolver};
 use super::body::Cut;
 use super::lookups::Lookup;
+use crate::paths;
 use std::error::Error as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub(super) fn client(wanted: &Wanted<'_>) -> Result<reqwest::Client, String> {
         let failed = |cause: String| {
             format!("the certificates {} of grant.ca_file cannot be used: {cause}", file.display())
         };
-        let text = std::fs::read(file).map_err(|cause| failed(cause.to_string()))?;
+        let text = paths::read(file).map_err(|cause| failed(cause.to_string()))?;
         let certificates =
             reqwest::Certificate::from_pem_bundle(&text).map_err(|cause| failed(cause.to_string()))?;
         if certificates.is_empty() {

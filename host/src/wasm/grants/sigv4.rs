@@ -171,7 +171,7 @@ pub(super) fn decode(text: &str) -> Vec<u8> {
 }
 
 /// The value of a hexadecimal digit.
-fn digit(letter: u8) -> u8 {
+pub(super) fn digit(letter: u8) -> u8 {
     match letter {
         b'0'..=b'9' => letter - b'0',
         _ => (letter | 0x20).wrapping_sub(b'a') + 10,
