@@ -2,11 +2,12 @@
 //!
 //! Invariants: delivery knows no publisher's type; one call at a time; a row leaves a worker's hand as filtered,
 //! delivered, dead-lettered or, with its publisher, dropped, and is booked at that moment. What is a retry stays in
-//! hand, so the journal's order per publisher holds.
+//! hand, so the journal's order per publisher holds; only rows that wait for something of their own, such as an index that
+//! refuses, are passed by the others.
 //!
 //! The chain: the [`batcher`](self) waits for a batch worth a call, the filter picks rows, an attempt calls the
-//! publisher under a deadline, the window keeps what is to be tried again, the backoff says when, and dead letters
-//! take what never will work.
+//! publisher under a deadline, the window keeps what is to be tried again, the backoff says when, the waiting rows are
+//! kept beside it, and dead letters take what never will work.
 
 mod attempt;
 mod batcher;
@@ -15,6 +16,7 @@ mod filter;
 mod retry;
 mod sampling;
 mod unflushed;
+mod waiting;
 mod window;
 mod worker;
 
@@ -107,6 +109,8 @@ struct Live {
     next_attempt: Option<Timestamp>,
     detail: Option<StatusSource>,
     stall: Option<StallSource>,
+    /// Records that wait beside the others.
+    waits: Option<waiting::Waits>,
 }
 
 /// How a delivery stands.
@@ -321,6 +325,7 @@ impl Delivery {
     pub fn status(&self) -> PublisherStatus {
         let mut live = self.shared.state.lock().clone();
         live.note_stall();
+        let waits = live.note_waits();
         PublisherStatus {
             label: self.label.clone(),
             kind: live.kind,
@@ -332,7 +337,7 @@ impl Delivery {
             attempts: live.attempts,
             failed_attempts: live.failed_attempts,
             attempt_seconds: live.attempt_time.as_secs_f64(),
-            backlog_age_seconds: self.cursor.behind().as_secs_f64(),
+            backlog_age_seconds: self.cursor.behind().max(waits).as_secs_f64(),
             misreported_rows: live.misreported_rows,
             refused_waiting: self.refused.get(),
             last_error: live.last_error,
@@ -358,6 +363,21 @@ impl Live {
     }
 }
 
+impl Live {
+    /// Records may wait beside those that are published: then that is how it stands. Returns for how long they have.
+    fn note_waits(&mut self) -> Duration {
+        let Some(waits) = self.waits.take() else { return Duration::ZERO };
+        let age = Timestamp::now().since(waits.since);
+        if self.state == State::Running {
+            self.state = if waits.hold { State::Held } else { State::Retrying };
+            self.since = waits.since;
+            self.last_error = Some(waits.reason.clone());
+            self.reason = Some(waits.reason);
+        }
+        age
+    }
+}
+
 impl Shared {
     fn new(kind: &Arc<str>) -> Self {
         Self {
@@ -376,6 +396,7 @@ impl Shared {
                 next_attempt: None,
                 detail: None,
                 stall: None,
+                waits: None,
             }),
         }
     }

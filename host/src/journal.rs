@@ -7,7 +7,7 @@
 //! Order of calls: [`Journal::append`] puts records into the tail; a full tail is sealed into a batch at once, a
 //! slack one when [`Journal::seal`] is called. Cursors read sealed batches only. A worker reads at its cursor
 //! ([`Cursor::read`]), settles what became of the rows ([`Cursor::settle`]), and acknowledges when nothing of what it
-//! read is open ([`Cursor::acknowledge`]).
+//! read is needed here ([`Cursor::acknowledge`]).
 
 mod books;
 mod memory;
@@ -31,7 +31,7 @@ use tokio::time::Instant;
 #[non_exhaustive]
 pub struct JournalSettings {
     /// Records and views, in bytes. What a publisher has in hand after the journal has dropped it comes on top: at
-    /// most one batch per publisher.
+    /// most one batch per publisher, and a quarter of this that waits beside the others.
     pub max_bytes: usize,
     /// Records.
     pub max_records: usize,
@@ -298,7 +298,8 @@ impl Cursor {
         self.ended.get().is_some()
     }
 
-    /// Everything that was read is settled: the journal may forget it as far as this cursor goes.
+    /// Everything that was read is settled, or kept by the worker beside the rest: the journal may forget it as far as this
+    /// cursor goes.
     pub fn acknowledge(&self) {
         self.journal.0.memory.lock().acknowledge(self.id);
         self.journal.0.moved_on.notify_waiters();

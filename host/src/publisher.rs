@@ -200,6 +200,17 @@ pub enum Fate {
         /// Why not.
         reason: String,
     },
+    /// It needs something that other rows do not need: an index that refuses, say. The row waits beside the others, which
+    /// go on. One of the rows that wait for the same thing is tried every `retry.hold`; when it does not wait again, the
+    /// rest of them follow.
+    Wait {
+        /// What it waits for. Many rows may wait for the same.
+        on: Arc<str>,
+        /// Why not now.
+        reason: String,
+        /// Somebody must mend something first, as with [`PublishError::Hold`]: the time does not count against its age.
+        hold: bool,
+    },
 }
 
 /// Why a batch as a whole was not published.

@@ -2,8 +2,8 @@
 //!
 //! Invariant: each joins through [`PublisherType`](crate::publisher::PublisherType) and nothing else, and none knows
 //! another; [`composite`] asks its members through the trait that all have. What two of them need stands in a module of
-//! its own: [`series`] (records folded into Prometheus series), `push` (requests to what speaks as Grafana Cloud does) and
-//! `offload` (blocking work that survives its caller).
+//! its own: [`series`] (records folded into Prometheus series), `push` (requests to what speaks as Grafana Cloud does),
+//! `limit` (how large a request may be) and `offload` (blocking work that survives its caller).
 
 pub mod composite;
 #[cfg(feature = "elasticsearch")]
@@ -11,6 +11,8 @@ pub mod elasticsearch;
 pub mod file;
 #[cfg(feature = "grafana-cloud")]
 pub mod grafana_cloud;
+#[cfg(any(feature = "elasticsearch", feature = "grafana-cloud"))]
+mod limit;
 #[cfg(feature = "grafana-cloud")]
 pub mod loki;
 mod offload;

@@ -3,6 +3,7 @@
 //! A test runs on every server that has what it needs. What none of them can be made to do (API keys, Cloud ids,
 //! lifecycles, torn connections, lies) is tested against a scripted server, beside the publisher's code.
 
+mod indices;
 mod outages;
 mod records;
 mod templates;

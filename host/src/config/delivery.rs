@@ -83,9 +83,12 @@ pub struct RetryConfig {
     /// A batch that has been tried for so long becomes dead letters.
     #[serde(deserialize_with = "units::duration")]
     pub max_age: Duration,
-    /// How often a batch that is on hold is tried.
+    /// How often what is on hold is tried.
     #[serde(deserialize_with = "units::duration")]
     pub hold: Duration,
+    /// What has been on hold for so long becomes dead letters. Absent: it is kept until somebody mends it.
+    #[serde(deserialize_with = "units::optional_duration")]
+    pub hold_max_age: Option<Duration>,
 }
 
 impl Default for DeliveryConfig {
@@ -115,6 +118,7 @@ impl Default for RetryConfig {
             max: Duration::from_secs(30),
             max_age: Duration::from_secs(24 * 60 * 60),
             hold: Duration::from_secs(30),
+            hold_max_age: None,
         }
     }
 }
@@ -126,6 +130,9 @@ impl DeliveryConfig {
         check.lasting("retry.initial", self.retry.initial);
         check.lasting("retry.max", self.retry.max);
         check.lasting("retry.hold", self.retry.hold);
+        if let Some(max_age) = self.retry.hold_max_age {
+            check.lasting("retry.hold_max_age", max_age);
+        }
         check.lasting("timeout", self.timeout);
         check.lasting("flush_interval", self.flush_interval);
         check.that(&["retry.initial", "retry.max"], self.retry.initial <= self.retry.max, || {

@@ -4,6 +4,7 @@ mod dead_letters;
 mod filters;
 mod holding;
 mod pace;
+mod waiting;
 
 use super::*;
 use crate::config::units::ByteSize;

@@ -20,6 +20,8 @@ pub(super) struct Unflushed {
     stuck: bool,
     /// Since when flushes have failed, the time left out in which somebody was to mend something.
     since: Option<Instant>,
+    /// Since when flushes have failed, that time included.
+    stuck_since: Option<Instant>,
 }
 
 impl Unflushed {
@@ -57,17 +59,23 @@ impl Unflushed {
 
     /// A flush succeeded, or nothing is held any more. True if the last one had failed.
     pub(super) fn settled(&mut self) -> bool {
-        self.since = None;
+        (self.since, self.stuck_since) = (None, None);
         std::mem::take(&mut self.stuck)
     }
 
     /// A flush failed. Returns for how long they have; what is on hold does not age.
     pub(super) fn stuck_for(&mut self, hold: bool) -> Duration {
         self.stuck = true;
+        self.stuck_since.get_or_insert_with(Instant::now);
         if hold {
             self.since = None;
             return Duration::ZERO;
         }
         self.since.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    /// For how long flushes have failed, the time on hold included.
+    pub(super) fn stuck_in_all(&self) -> Duration {
+        self.stuck_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }

@@ -3,6 +3,7 @@
 use crate::config::Secrets;
 use crate::publisher::{Fate, PublishError, PublishResult, Published, Unpublished};
 use crate::record::{EventBatch, EventMetrics, NetworkBatch, NetworkMetrics, Record, Rows};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,11 @@ impl Window {
         first.elapsed().saturating_sub(self.not_aged)
     }
 
+    /// For how long there have been attempts, the time on hold included.
+    pub(super) fn age_with_holds(&self) -> Duration {
+        self.first_attempt.map_or(Duration::ZERO, |first| first.elapsed())
+    }
+
     /// The clock of its age stands still until the next attempt.
     pub(super) fn pause(&mut self) {
         if self.first_attempt.is_some() {
@@ -64,17 +70,28 @@ impl Window {
 /// The two kinds of record, as a worker has them in hand.
 pub(super) trait InHand: Published {
     fn rows(window: &mut Window) -> &mut Rows<Self>;
+
+    /// The same rows in a batch of their own, which keeps no other rows and no views in memory.
+    fn copied(rows: &Rows<Self>) -> Rows<Self>;
 }
 
 impl InHand for EventMetrics {
     fn rows(window: &mut Window) -> &mut Rows<Self> {
         &mut window.events
     }
+
+    fn copied(rows: &EventBatch) -> EventBatch {
+        Rows::detached(rows.iter().cloned().collect())
+    }
 }
 
 impl InHand for NetworkMetrics {
     fn rows(window: &mut Window) -> &mut Rows<Self> {
         &mut window.operations
+    }
+
+    fn copied(rows: &NetworkBatch) -> NetworkBatch {
+        Rows::detached(rows.iter().cloned().collect())
     }
 }
 
@@ -86,6 +103,8 @@ pub(super) struct Verdict<R: Record> {
     /// Never tried again, each for its reason.
     pub(super) rejected: Rows<R>,
     pub(super) reasons: Vec<Arc<str>>,
+    /// Tried again beside the others, by what they wait for.
+    pub(super) held: BTreeMap<Arc<str>, Held<R>>,
     pub(super) trouble: Option<Trouble>,
     pub(super) misreported: u64,
     /// The rows that are not delivered, by their numbers.
@@ -104,6 +123,14 @@ impl<R: Record> Verdict<R> {
         let all = 0..u32::try_from(rows.len()).unwrap_or(u32::MAX);
         rows.select(all.filter(|row| self.left_out.binary_search(row).is_err()))
     }
+}
+
+/// Rows that wait for the same thing.
+pub(super) struct Held<R: Record> {
+    pub(super) reason: Arc<str>,
+    /// Somebody must mend something first.
+    pub(super) hold: bool,
+    pub(super) rows: Rows<R>,
 }
 
 /// Why rows are kept.
@@ -135,9 +162,13 @@ pub(super) fn without_secrets(answer: PublishResult, secrets: &Secrets) -> Publi
     let clean = |reason: String| secrets.redact(&reason).into_owned();
     match answer {
         Ok(mut unpublished) => {
-            for Unpublished { fate: Fate::Retry { reason, .. } | Fate::Reject { reason }, .. } in
-                &mut unpublished
-            {
+            for Unpublished { fate, .. } in &mut unpublished {
+                if let Fate::Wait { on, .. } = fate
+                    && let Cow::Owned(redacted) = secrets.redact(on)
+                {
+                    *on = redacted.into();
+                }
+                let (Fate::Retry { reason, .. } | Fate::Reject { reason } | Fate::Wait { reason, .. }) = fate;
                 *reason = clean(std::mem::take(reason));
             }
             Ok(unpublished)
@@ -157,6 +188,7 @@ pub(super) fn judge<R: Record>(rows: &Rows<R>, answer: PublishResult) -> Verdict
         keep: Rows::default(),
         rejected: Rows::default(),
         reasons: Vec::new(),
+        held: BTreeMap::new(),
         trouble: None,
         misreported: 0,
         left_out: Vec::new(),
@@ -189,6 +221,7 @@ fn left_out<R: Record>(rows: &Rows<R>, unpublished: Vec<Unpublished>, verdict: &
         }
     }
     let (mut keep, mut rejected) = (Vec::new(), Vec::new());
+    let mut held: BTreeMap<Arc<str>, (String, bool, Vec<u32>)> = BTreeMap::new();
     verdict.delivered = (rows.len() - fates.len()) as u64;
     verdict.left_out = fates.keys().copied().collect();
     for (row, fate) in fates {
@@ -201,8 +234,15 @@ fn left_out<R: Record>(rows: &Rows<R>, unpublished: Vec<Unpublished>, verdict: &
                 keep.push(row);
                 verdict.trouble = Some(Trouble { reason, after, hold: false }.and(verdict.trouble.take()));
             }
+            Fate::Wait { on, reason, hold } => {
+                held.entry(on).or_insert((reason, hold, Vec::new())).2.push(row)
+            }
         }
     }
+    let held = held.into_iter().map(|(on, (reason, hold, list))| {
+        (on, Held { reason: reason.into(), hold, rows: rows.select(list) })
+    });
+    verdict.held = held.collect();
     verdict.keep = rows.select(keep);
     verdict.rejected = rows.select(rejected);
 }

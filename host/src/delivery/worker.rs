@@ -5,12 +5,14 @@
 
 mod holding;
 mod succession;
+mod waiting;
 
 use super::attempt::{Called, call, drained};
 use super::batcher::Batcher;
 use super::dead_letters::Refusals;
 use super::retry::Pace;
 use super::unflushed::Unflushed;
+use super::waiting::Waiting;
 use super::window::{InHand, Trouble, Window, judge, without_secrets};
 use super::{Command, Drain, Plan, Shared, State};
 use crate::journal::{Books, Cursor, DropReason, Settled};
@@ -43,6 +45,8 @@ pub(super) struct Worker {
     recalled: bool,
     /// Some of it was lost since everything in hand was published: it is flushed before every call.
     careful: bool,
+    /// What is tried again beside the others.
+    waiting: Waiting,
     /// How the publisher stood after the last call.
     standing: Standing,
     /// What is in hand waits for others to be judged beside.
@@ -58,6 +62,10 @@ enum Step {
     Command(Option<Command>),
     Read,
     Attempt,
+    /// One of each of the rows that wait is tried.
+    Probe,
+    /// Rows that have waited are published.
+    Release,
     Flush,
     /// What is to be set aside has been, or cannot be.
     Refused,
@@ -80,6 +88,7 @@ impl Worker {
         let flush_at = Instant::now() + plan.config.flush_interval;
         let mut worker = Self {
             batcher: Batcher::new(&cursor),
+            waiting: Waiting::new(cursor.pressing()),
             label,
             cursor,
             publisher: None,
@@ -114,6 +123,8 @@ impl Worker {
                 Step::Command(None) => return self.end(DropReason::Shutdown).await,
                 Step::Read => self.read(),
                 Step::Attempt => self.attempt().await,
+                Step::Probe => self.probe().await,
+                Step::Release => self.release(),
                 Step::Flush => self.tend().await,
                 Step::Refused | Step::Drain => {}
             }
@@ -123,11 +134,12 @@ impl Worker {
                 if !std::mem::replace(&mut self.draining, true) {
                     // There may be no time for the rest of a wait: what is in hand is tried once more at once.
                     self.pace.reset();
+                    self.waiting.hurry();
                     if self.unflushed.is_stuck() {
                         self.flush_at = Instant::now();
                     }
                 }
-                let nothing_left = self.has_passed_all();
+                let nothing_left = self.has_passed_all() && self.waiting.is_empty();
                 if nothing_left && self.unflushed.is_ready() && !self.past_deadline() {
                     self.tend().await;
                 }
@@ -150,12 +162,16 @@ impl Worker {
         let lost = self.publisher.is_none();
         let again_at = self.pace.due();
         let to_read = draining && !self.has_passed_all();
+        let waits = !rests && idle && !self.waiting.is_empty();
+        let probe_at = self.waiting.due(&self.plan.config.retry);
         tokio::select! {
             biased;
             command = self.commands.recv() => Step::Command(command),
             () = drain_news(&mut self.drain, draining) => Step::Drain,
             () = tokio::time::sleep_until(self.flush_at), if self.publisher.is_some() => Step::Flush,
             () = tokio::time::sleep_until(again_at), if !rests && (!idle || lost) => Step::Attempt,
+            () = std::future::ready(()), if waits && self.waiting.is_open() => Step::Release,
+            () = tokio::time::sleep_until(probe_at), if waits => Step::Probe,
             () = std::future::ready(()), if !rests && idle && to_read => Step::Read,
             () = self.refusals.changed(), if full || draining => Step::Refused,
             () = self.batcher.ready(&self.cursor, &self.plan.config.batch), if !rests && (idle || self.wants_company) => {
@@ -206,10 +222,12 @@ impl Worker {
         }
         if progress {
             self.pace.reset();
+            self.waiting.note_delivery();
             self.shared.update(|live| live.last_delivery = Some(Timestamp::now()));
         }
         let Standing { undecided, unfinished, flush_due, .. } = self.standing;
         self.wants_company = undecided > 0 && undecided == self.window.len();
+        self.show_waiting();
         match trouble {
             // It was flushed in between, and what came of that has been told.
             None if !self.window.is_empty() => {}
@@ -226,10 +244,15 @@ impl Worker {
 
     /// After an attempt that left something in hand, which has been tried for so long.
     async fn not_done(&mut self, trouble: Trouble, age: Duration) {
-        let too_old = !self.window.is_empty() && age >= self.plan.config.retry.max_age;
+        let retry = &self.plan.config.retry;
+        let (age, max_age) = match trouble.hold {
+            false => (age, Some(retry.max_age)),
+            true => (self.window.age_with_holds(), retry.hold_max_age),
+        };
+        let too_old = max_age.filter(|max_age| !self.window.is_empty() && age >= *max_age);
         // What was lost in this attempt was answered well before: it must not become a dead letter with the others.
-        if too_old && !trouble.hold && !self.recalled && !self.past_deadline() {
-            self.give_up(&trouble).await;
+        if let Some(max_age) = too_old.filter(|_| !self.recalled && !self.past_deadline()) {
+            self.give_up(&trouble, max_age).await;
         } else {
             self.wait(&trouble);
         }
@@ -270,11 +293,14 @@ impl Worker {
                 return false;
             }
         };
-        let verdict = judge(&rows, without_secrets(answer, &self.plan.context.secrets));
+        let mut verdict = judge(&rows, without_secrets(answer, &self.plan.context.secrets));
+        let whole = verdict.held.is_empty() && verdict.delivered == 0;
+        let failed = verdict.trouble.is_some() || !verdict.rejected.is_empty() || !verdict.held.is_empty();
+        self.park(&mut verdict);
         self.shared.update(|live| {
             live.attempts += 1;
             live.attempt_time += began.elapsed();
-            live.failed_attempts += u64::from(verdict.trouble.is_some() || !verdict.rejected.is_empty());
+            live.failed_attempts += u64::from(failed);
             live.misreported_rows += verdict.misreported;
         });
         *progress |= verdict.delivered > 0;
@@ -284,7 +310,7 @@ impl Worker {
         if let Err(error) = self.set_aside(&verdict.rejected, verdict.reasons).await {
             // A reject that cannot be written down is not forgotten: it is tried again, as the rest is.
             found = Some(Trouble::retry(error).and(found));
-            keep = if verdict.delivered == 0 { rows } else { merge(keep, verdict.rejected) };
+            keep = if whole { rows } else { merge(keep, verdict.rejected) };
         }
         *R::rows(&mut self.window) = keep;
         // Before what was taken now joins what was held before: that may be lost.
@@ -319,8 +345,8 @@ impl Worker {
     }
 
     /// The window has been tried for long enough.
-    async fn give_up(&mut self, trouble: &Trouble) {
-        let age = humantime::format_duration(self.plan.config.retry.max_age);
+    async fn give_up(&mut self, trouble: &Trouble, max_age: Duration) {
+        let age = humantime::format_duration(max_age);
         let reason: Arc<str> = format!("not published within {age}: {}", trouble.reason).into();
         let events = vec![reason.clone(); self.window.events.len()];
         let operations = vec![reason; self.window.operations.len()];
@@ -348,9 +374,11 @@ impl Worker {
         }
     }
 
-    /// Everything in hand is published.
+    /// Everything in hand is published, or waits beside the rest.
     fn acknowledge(&mut self) {
         self.careful = false;
+        self.waiting.tried();
+        self.show_waiting();
         self.pass();
         self.cursor.set_active(true);
         self.pace.reset();

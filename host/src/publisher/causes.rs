@@ -30,6 +30,7 @@ pub(crate) fn answer(answer: PublishResult, call: &str) -> PublishResult {
         let (reason, answer) = match fate {
             Fate::Retry { reason, .. } => (reason, "retry"),
             Fate::Reject { reason } => (reason, "reject"),
+            Fate::Wait { reason, .. } => (reason, "wait"),
         };
         *reason = told(std::mem::take(reason), call, answer);
     }

@@ -171,7 +171,7 @@ async fn ask<R: Published>(
         rest.narrow(again.iter().map(|again| again.at));
         return Asked::MovesOn;
     }
-    for Again { at, reason, after } in again {
+    for Again { at, reason, after, .. } in again {
         let fate = Fate::Retry { reason: member.says(reason), after };
         left_out.push(Unpublished { row: rest.number(at), fate });
     }

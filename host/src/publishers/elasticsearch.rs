@@ -28,7 +28,7 @@ pub(crate) mod tests;
 mod trouble;
 mod wire;
 
-pub use settings::ElasticsearchConfig;
+pub use settings::{ElasticsearchConfig, Late};
 
 use crate::publisher::{
     BatchSize, Context, PublishError, PublishResult, Publisher, PublisherType, StatusSource,
@@ -179,6 +179,7 @@ impl PublisherType for ElasticsearchPublisher {
                 config.gzip,
                 config.bulk_bytes.as_usize(),
                 config.in_flight,
+                config.late,
             )),
             setup: Arc::new(Setup::new(label.clone(), target, config.install_template, config.lifecycle)),
         })

@@ -15,6 +15,7 @@ mod status;
 pub(crate) mod tests;
 mod wire;
 
+use super::limit::Limit;
 use super::push::Place;
 use super::series::Series;
 use crate::publisher::{
@@ -48,8 +49,14 @@ pub struct GrafanaCloudPublisher {
 impl GrafanaCloudPublisher {
     fn with_clock(config: GrafanaCloudConfig, context: Context, clock: Clock) -> anyhow::Result<Self> {
         let wrong = || format!("wrong settings in [publishers.{}]", context.label);
-        let place = Place::new(config.destination(), &context.base_dir, wire::headers(), REQUEST_TIMEOUT)
-            .with_context(wrong)?;
+        let place = Place::new(
+            config.destination(),
+            &context.base_dir,
+            wire::headers(),
+            REQUEST_TIMEOUT,
+            &context.secrets,
+        )
+        .with_context(wrong)?;
         let series = Series::new(config.series(), config.idle_expiry).with_context(wrong)?;
         Ok(Self {
             config,
@@ -104,6 +111,7 @@ impl Publisher for GrafanaCloudPublisher {
             interval: self.config.push_interval,
             clock: self.clock.clone(),
             status: self.status.clone(),
+            limit: Arc::new(Limit::new(wire::MAX_BYTES)),
         };
         // Nothing is waited for, and nothing can fail, from where the old loop was taken: the new one waits for it.
         self.pusher = Some(Pusher::start(push, succeeded));

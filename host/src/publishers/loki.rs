@@ -8,6 +8,7 @@ mod streams;
 pub(crate) mod tests;
 mod wire;
 
+use super::limit::{LARGER, SANE, TOO_MANY};
 use super::push::{Answer, Destination, Place, hostname, label_problem, text_or_number};
 use crate::config::Secret;
 use crate::publisher::{
@@ -100,12 +101,20 @@ pub struct LokiPublisher {
     config: LokiConfig,
     place: Place,
     streams: Streams,
+    /// Loki has taken something, ever.
+    takes_some: bool,
 }
 
 impl LokiPublisher {
     async fn publish<R: Record>(&mut self, rows: &Rows<R>) -> PublishResult {
-        let mut call =
-            Call { place: &self.place, began: Instant::now(), unpublished: Vec::new(), taken: false };
+        let mut call = Call {
+            place: &self.place,
+            began: Instant::now(),
+            unpublished: Vec::new(),
+            taken: false,
+            takes_some: &mut self.takes_some,
+            too_large: 0,
+        };
         let mut portions = self.streams.portions(rows).into_iter();
         while let Some(portion) = portions.next() {
             if let Err((lines, error)) = call.push(&portion).await {
@@ -124,6 +133,9 @@ struct Call<'a> {
     unpublished: Vec<Unpublished>,
     /// Loki has taken, or refused for good, some row.
     taken: bool,
+    takes_some: &'a mut bool,
+    /// Lines in a row that were too large, each alone.
+    too_large: usize,
 }
 
 impl Call<'_> {
@@ -140,8 +152,35 @@ impl Call<'_> {
                 return Err((rest, PublishError::retry("there was no time for all of the batch")));
             }
             let entries = lines.iter().map(Line::entry).collect();
-            match self.place.send(wire::encode(&portion.labels, entries)).await {
-                Answer::Taken => {}
+            let (body, size) = wire::encode(&portion.labels, entries);
+            match self.place.send(body).await {
+                Answer::Taken => {
+                    (*self.takes_some, self.too_large) = (true, 0);
+                }
+                Answer::TooLarge { reason } => match lines {
+                    [] => {}
+                    [line] => {
+                        self.too_large += 1;
+                        if self.too_large >= TOO_MANY && size <= SANE {
+                            let reason = format!(
+                                "not even {size} bytes are taken, raise Loki's or the proxy's limit: {reason}"
+                            );
+                            return Err((rest, PublishError::hold(reason)));
+                        }
+                        // A line of a sane size is never at fault.
+                        if size <= SANE || !*self.takes_some {
+                            let fate = Fate::Wait { on: LARGER.into(), reason, hold: true };
+                            self.unpublished.push(Unpublished { row: line.row, fate });
+                            rest = after;
+                            continue;
+                        }
+                        self.unpublished.push(Unpublished { row: line.row, fate: Fate::Reject { reason } });
+                    }
+                    _ => {
+                        parts.extend([count - count / 2, count / 2]);
+                        continue;
+                    }
+                },
                 Answer::Unwanted { reason } => match lines {
                     [] => {}
                     [line] => {
@@ -153,6 +192,7 @@ impl Call<'_> {
                         continue;
                     }
                 },
+                Answer::Silent { reason } => return Err((rest, PublishError::retry(reason))),
                 Answer::Later { reason, after } => return Err((rest, PublishError::Retry { reason, after })),
                 // A wrong URL wants to be mended as wrong credentials do.
                 Answer::Mend { reason } | Answer::Misdirected { reason } => {
@@ -235,9 +275,15 @@ impl PublisherType for LokiPublisher {
     }
 
     fn build(config: LokiConfig, context: Context) -> anyhow::Result<Self> {
-        let place = Place::new(config.destination(), &context.base_dir, wire::headers(), REQUEST_TIMEOUT)
-            .with_context(|| format!("wrong settings in [publishers.{}]", context.label))?;
+        let place = Place::new(
+            config.destination(),
+            &context.base_dir,
+            wire::headers(),
+            REQUEST_TIMEOUT,
+            &context.secrets,
+        )
+        .with_context(|| format!("wrong settings in [publishers.{}]", context.label))?;
         let streams = Streams::new(config.labels());
-        Ok(Self { config, place, streams })
+        Ok(Self { config, place, streams, takes_some: false })
     }
 }

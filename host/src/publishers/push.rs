@@ -9,7 +9,7 @@ pub(crate) mod receiver;
 #[cfg(test)]
 mod tests;
 
-use crate::config::Secret;
+use crate::config::{Secret, Secrets};
 use anyhow::Context as _;
 use reqwest::header::{HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
@@ -118,7 +118,9 @@ pub(super) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
 pub(super) enum Answer {
     /// All of it was taken.
     Taken,
-    /// Nobody answered, or was able to: it may work later. What was sent may have been taken all the same.
+    /// Nobody answered: it may work later. What was sent may have been taken all the same.
+    Silent { reason: String },
+    /// The server took nothing, for now: it may work later.
     Later {
         reason: String,
         /// How long the server wants to be left alone.
@@ -126,6 +128,8 @@ pub(super) enum Answer {
     },
     /// Somebody must mend something first: credentials, or the URL.
     Mend { reason: String },
+    /// The request is larger than the server takes, or a proxy in front of it.
+    TooLarge { reason: String },
     /// The server looked at what was sent and does not want it, or not all of it.
     Unwanted { reason: String },
     /// The server does not want it, and it would be no different with anything else: nothing of it was taken.
@@ -136,6 +140,8 @@ pub(super) enum Answer {
 pub(super) struct Place {
     client: Client,
     destination: Destination,
+    /// What came through `${…}`, and the key, which need not have.
+    secrets: Secrets,
 }
 
 impl Place {
@@ -149,6 +155,7 @@ impl Place {
         base_dir: &Path,
         mut headers: HeaderMap,
         timeout: Duration,
+        secrets: &Secrets,
     ) -> anyhow::Result<Self> {
         if let Some(tenant) = &destination.tenant {
             headers.insert(TENANT, HeaderValue::from_str(tenant).context("tenant")?);
@@ -164,7 +171,8 @@ impl Place {
                 builder = builder.add_root_certificate(certificate);
             }
         }
-        Ok(Self { client: builder.build().context("cannot make an HTTP client")?, destination })
+        let secrets = secrets.with(destination.api_key.iter().map(|key| key.expose().to_owned()));
+        Ok(Self { client: builder.build().context("cannot make an HTTP client")?, destination, secrets })
     }
 
     /// Sends one request.
@@ -177,7 +185,7 @@ impl Place {
             Ok(response) => self.judge(response).await,
             Err(error) => {
                 let error = anyhow::Error::from(error.without_url());
-                Answer::Later { reason: self.told(&format!("{error:#}")), after: None }
+                Answer::Silent { reason: self.told(&format!("{error:#}")) }
             }
         }
     }
@@ -186,7 +194,7 @@ impl Place {
         let status = response.status();
         let after = response.headers().get(RETRY_AFTER).and_then(retry_after);
         let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).map(str::to_owned);
-        let text = read(response).await;
+        let text = self.read(response).await;
         if status.is_success() {
             return Answer::Taken;
         }
@@ -200,17 +208,20 @@ impl Place {
             }
             _ if status.is_redirection() => {
                 let to = location.unwrap_or_else(|| "it does not say where".to_owned());
-                let reason = format!("HTTP {status}, to {}: give the URL itself in `url`", one_line(&to));
+                let reason = format!(
+                    "HTTP {status}, to {}: give the URL itself in `url`",
+                    one_line(&self.secrets.redact(&to))
+                );
                 Answer::Mend { reason: self.told(&reason) }
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
                 Answer::Later { reason: self.told(&reason), after }
             }
+            StatusCode::PAYLOAD_TOO_LARGE => Answer::TooLarge { reason: self.told(&reason) },
             _ if status.is_server_error() => Answer::Later { reason: self.told(&reason), after },
-            StatusCode::BAD_REQUEST
-            | StatusCode::CONFLICT
-            | StatusCode::PAYLOAD_TOO_LARGE
-            | StatusCode::UNPROCESSABLE_ENTITY => Answer::Unwanted { reason: self.told(&reason) },
+            StatusCode::BAD_REQUEST | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
+                Answer::Unwanted { reason: self.told(&reason) }
+            }
             _ => Answer::Misdirected { reason: self.told(&format!("{reason}; is `url` the right one?")) },
         }
     }
@@ -226,13 +237,25 @@ impl Place {
         }
     }
 
-    /// The reason, with the place and without the key, should a server repeat it.
+    /// The reason, with the place and without secrets, should a server repeat them.
     fn told(&self, reason: &str) -> String {
-        let reason = format!("{}: {reason}", self.destination.url);
-        match &self.destination.api_key {
-            Some(key) if !key.expose().is_empty() => reason.replace(key.expose(), "[redacted]"),
-            _ => reason,
+        self.secrets.redact(&format!("{}: {reason}", self.destination.url)).into_owned()
+    }
+
+    /// The beginning of an answer, without secrets. All of one that is not too long is read, so that the connection can be
+    /// used again.
+    async fn read(&self, mut response: Response) -> String {
+        let mut bytes = Vec::new();
+        let mut whole = false;
+        while !whole && bytes.len() < MAX_ANSWER {
+            match response.chunk().await {
+                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+                _ => whole = true,
+            }
         }
+        let text = String::from_utf8_lossy(&bytes);
+        // A secret that is cut is not found any more.
+        if whole { one_line(&self.secrets.redact(&text)) } else { one_line(&self.secrets.redact_cut(&text)) }
     }
 }
 
@@ -243,17 +266,6 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate>> {
         Certificate::from_pem_bundle(&pem).with_context(|| format!("{} is not PEM", file.display()))?;
     anyhow::ensure!(!certificates.is_empty(), "there is no certificate in {}", file.display());
     Ok(certificates)
-}
-
-/// The beginning of an answer. All of one that is not too long is read, so that the connection can be used again.
-async fn read(mut response: Response) -> String {
-    let mut bytes = Vec::new();
-    while bytes.len() < MAX_ANSWER
-        && let Ok(Some(chunk)) = response.chunk().await
-    {
-        bytes.extend_from_slice(&chunk);
-    }
-    one_line(&String::from_utf8_lossy(&bytes))
 }
 
 /// A stranger's text that can stand in a log: on one line, without control characters, and not too long.

@@ -14,8 +14,8 @@ pub use settings::{SeriesSettings, label_name};
 use crate::record::{Attributes, EventBatch, NetworkBatch, Record};
 use family::{Description, Family, Key, Snapshot, Traffic, family, hash};
 use parking_lot::Mutex;
-use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{Histogram, IntCounter};
+use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Counter, Histogram};
 use std::borrow::Cow;
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -37,10 +37,10 @@ struct State {
     hasher: RandomState,
     idle_expiry: Option<Duration>,
     durations: Family<Histogram>,
-    retries: Family<IntCounter>,
+    retries: Family<Counter>,
     bytes: Family<Traffic>,
     latencies: Family<Histogram>,
-    errors: Family<IntCounter>,
+    errors: Family<Counter>,
 }
 
 /// Does the same to every family; they are of different types.
@@ -166,8 +166,9 @@ impl Series {
             self.label_values(operation.name(), &operation.attributes, &mut values);
             let key = Key { hash: hash(&state.hasher, &values), values: &values };
             if let Some(traffic) = state.bytes.child("", &key, now) {
-                traffic.sent.inc_by(operation.bytes_sent);
-                traffic.received.inc_by(operation.bytes_received);
+                // Floats, as every sample is: a sum of integers would wrap.
+                traffic.sent.inc_by(operation.bytes_sent as f64);
+                traffic.received.inc_by(operation.bytes_received as f64);
             }
             if let Some(latency) = operation.latency()
                 && let Some(histogram) = state.latencies.child("", &key, now)
@@ -175,7 +176,7 @@ impl Series {
                 histogram.observe(latency.as_secs_f64());
             }
             if let Some(counter) = state.errors.child("", &key, now) {
-                counter.inc_by(operation.error.is_some().into());
+                counter.inc_by(f64::from(u8::from(operation.error.is_some())));
             }
         }
     }
@@ -248,7 +249,7 @@ fn overflow(metric: &str, count: u64) -> Metric {
     let mut label = LabelPair::default();
     label.set_name("metric".to_owned());
     label.set_value(metric.to_owned());
-    let mut counter = Counter::default();
+    let mut counter = proto::Counter::default();
     // Beyond 2^53 a sample is rounded, as every sample of Prometheus is.
     counter.set_value(count as f64);
     let mut rendered = Metric::from_label(vec![label]);

@@ -8,8 +8,10 @@ use super::component::Checked;
 use super::grants;
 use super::output::{Severity, clean};
 use super::state::State;
+use crate::config::Secrets;
 use crate::publisher::{Fate, PublishError, Unpublished, causes};
 use crate::record::{EventMetrics, NetworkMetrics};
+use std::borrow::Cow;
 use std::time::Duration;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, Instance, Lift, Linker, Resource, TypedFunc, WasmStr,
@@ -209,15 +211,22 @@ impl Published for NetworkMetrics {
 /// What a plugin answered to a batch of `rows`, within bounds. Row numbers are passed on as they are: delivery passes
 /// over those that mean nothing. A list longer than any honest one is cut, and so is a long text. Where it gives no reason,
 /// `function` is named as what gave none.
-pub(super) fn answer(answer: Answer, rows: usize, function: &str) -> Result<Vec<Unpublished>, PublishError> {
-    let mut left_out = answer.map_err(|cause| error(cause, function))?;
+pub(super) fn answer(
+    answer: Answer,
+    rows: usize,
+    function: &str,
+    secrets: &Secrets,
+) -> Result<Vec<Unpublished>, PublishError> {
+    let mut left_out = answer.map_err(|cause| error(cause, function, secrets))?;
     left_out.truncate(rows.saturating_mul(2).saturating_add(16));
-    let entry = |entry: GuestUnpublished| Unpublished { row: entry.row, fate: fate(entry.fate, function) };
+    let entry =
+        |entry: GuestUnpublished| Unpublished { row: entry.row, fate: fate(entry.fate, function, secrets) };
     Ok(left_out.into_iter().map(entry).collect())
 }
 
-pub(super) fn error(error: GuestError, function: &str) -> PublishError {
-    let told = |reason, answer| cut(causes::told(reason, function, answer));
+/// An error of a guest, without secrets: a server may have sent those back that were injected.
+pub(super) fn error(error: GuestError, function: &str, secrets: &Secrets) -> PublishError {
+    let told = |reason, answer| told(causes::told(reason, function, answer), secrets);
     match error {
         GuestError::Retry(advice) => PublishError::Retry {
             reason: told(advice.reason, "retry"),
@@ -228,14 +237,22 @@ pub(super) fn error(error: GuestError, function: &str) -> PublishError {
     }
 }
 
-fn fate(fate: GuestFate, function: &str) -> Fate {
-    let told = |reason, answer| cut(causes::told(reason, function, answer));
+fn fate(fate: GuestFate, function: &str, secrets: &Secrets) -> Fate {
+    let told = |reason, answer| told(causes::told(reason, function, answer), secrets);
     match fate {
         GuestFate::Retry(advice) => Fate::Retry {
             reason: told(advice.reason, "retry"),
             after: advice.after_ms.map(Duration::from_millis),
         },
         GuestFate::Reject(reason) => Fate::Reject { reason: told(reason, "reject") },
+    }
+}
+
+/// Redacted before it is cut: a secret that is cut is not found any more.
+pub(super) fn told(reason: String, secrets: &Secrets) -> String {
+    match secrets.redact(&reason) {
+        Cow::Borrowed(_) => cut(reason),
+        Cow::Owned(redacted) => cut(redacted),
     }
 }
 
@@ -248,29 +265,49 @@ pub(super) fn cut(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{GuestError, GuestFate, GuestUnpublished, RetryAdvice, answer, error};
+    use super::{GuestError, GuestFate, GuestUnpublished, MAX_REASON, RetryAdvice, answer, error};
+    use crate::config::Secrets;
     use crate::publisher::{Fate, PublishError};
     use std::time::Duration;
 
     #[test]
     fn answers_are_cut_and_passed_on() {
+        let none = Secrets::default();
         let row = |row| GuestUnpublished { row, fate: GuestFate::Reject("é".repeat(40 << 10)) };
-        let listed = answer(Ok((0..1_000).map(row).collect()), 10, "publish").unwrap();
+        let listed = answer(Ok((0..1_000).map(row).collect()), 10, "publish", &none).unwrap();
         assert_eq!(listed.len(), 36);
         let Fate::Reject { reason } = &listed[35].fate else { panic!() };
         assert!(reason.ends_with("… (cut, was 81920 bytes)") && reason.len() < 66 << 10);
         assert_eq!(
-            error(GuestError::Hold("no\nERROR\u{1b}[2J".to_owned()), "publish"),
+            error(GuestError::Hold("no\nERROR\u{1b}[2J".to_owned()), "publish", &none),
             PublishError::hold("no\\nERROR\\u{1b}[2J")
         );
         assert_eq!(
-            error(GuestError::Hold("\u{0}".to_owned()), "flush"),
+            error(GuestError::Hold("\u{0}".to_owned()), "flush", &none),
             PublishError::hold("no reason given: `flush` answered `hold` with an empty text")
         );
         let advice = RetryAdvice { reason: "busy".to_owned(), after_ms: Some(7) };
         assert_eq!(
-            answer(Err(GuestError::Retry(advice)), 1, "publish"),
+            answer(Err(GuestError::Retry(advice)), 1, "publish", &none),
             Err(PublishError::Retry { reason: "busy".to_owned(), after: Some(Duration::from_millis(7)) })
         );
+    }
+
+    #[test]
+    fn a_guest_that_tells_a_secret_that_was_injected_tells_nobody() {
+        let secrets = Secrets::default().with(["hunter2-hunter2".to_owned()]);
+        // `user:hunter2-hunter2` in base64, and the secret where its text is cut.
+        for text in ["dXNlcjpodW50ZXIyLWh1bnRlcjI=", "hunter2%2Dhunter2", "hunter2-hunter2"] {
+            for before in [0, MAX_REASON - 6] {
+                let reason = || format!("{}{text}", "x ".repeat(before / 2));
+                let row = GuestUnpublished { row: 0, fate: GuestFate::Reject(reason()) };
+                let told = format!(
+                    "{:?} {:?}",
+                    answer(Ok(vec![row]), 1, "publish", &secrets),
+                    error(GuestError::Hold(reason()), "publish", &secrets)
+                );
+                assert!(!told.contains("hun") && !told.contains("dXNl"), "{text} {before}");
+            }
+        }
     }
 }

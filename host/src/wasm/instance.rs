@@ -96,7 +96,7 @@ impl Setup {
                             ByteSize(most_lifted(limits) as u64)
                         )
                     }
-                    cause => format!("failed: {}", bindings::cut(cause)),
+                    cause => format!("failed: {}", bindings::told(cause, &self.secrets)),
                 },
             }
         };
@@ -160,7 +160,7 @@ impl Instance {
         if let Some(lifecycle) = exports.lifecycle {
             let (started,) =
                 metered(meter, lifecycle.start.call_async(&mut store, ())).await.map_err(trap)?;
-            let told = |cause| bindings::cut(causes::told(cause, "start", "error"));
+            let told = |cause| bindings::told(causes::told(cause, "start", "error"), &setup.secrets);
             started.map_err(|cause| Failure::Refused(told(cause)))?;
         }
         status.instances.fetch_add(1, Ordering::Relaxed);

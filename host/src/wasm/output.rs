@@ -89,7 +89,7 @@ impl Lines {
                 &format!("{untold} lines were left out: it logs more than {} a second", self.rate),
             );
         }
-        let line = self.secrets.redact(&clean(text, MAX_LINE)).into_owned();
+        let line = clean(&self.secrets.redact(text), MAX_LINE);
         self.emit(severity, &line);
         let mut state = self.state.lock();
         if state.recent.len() >= RECENT {
@@ -97,6 +97,11 @@ impl Lines {
         }
         let shown = line.get(..line.floor_char_boundary(RECENT_LENGTH)).unwrap_or_default();
         state.recent.push_back(format!("{}: {shown}", severity.as_str()));
+    }
+
+    /// Says the beginning of a line whose rest was not kept.
+    fn say_cut(&self, severity: Severity, text: &str) {
+        self.say(severity, &self.secrets.redact_cut(text));
     }
 
     /// `text` as it may be shown: no longer than a line of a report, and without what is secret.
@@ -180,9 +185,16 @@ impl Stdio {
 
     /// The end of what was written, for the message of a trap.
     pub(super) fn tail(&self) -> String {
-        let buffer = self.buffer.lock();
-        let bytes: Vec<u8> = buffer.tail.iter().copied().collect();
+        let (bytes, is_cut) = {
+            let buffer = self.buffer.lock();
+            (Vec::from(buffer.tail.clone()), buffer.tail.len() >= self.kept(TAIL))
+        };
         let text = String::from_utf8_lossy(&bytes);
+        let text = self.lines.secrets.redact(&text);
+        // Where it was cut its beginning may be the rest of a secret.
+        let begin =
+            if is_cut { text.ceil_char_boundary(self.lines.secrets.longest().min(text.len())) } else { 0 };
+        let text = text.get(begin..).unwrap_or_default();
         // What Rust's runtime adds to every panic tells nobody anything here.
         let telling =
             |line: &&str| !line.trim().is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE");
@@ -196,19 +208,30 @@ impl Stdio {
         buffer.tail.clear();
     }
 
+    /// So much is kept where `shown` bytes are to be shown: a secret that is cut is not found any more.
+    fn kept(&self, shown: usize) -> usize {
+        shown + self.lines.secrets.longest().min(MAX_WRITE)
+    }
+
     fn take(&self, bytes: &[u8]) {
         let mut buffer = self.buffer.lock();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = (MAX_LINE + 1).saturating_sub(buffer.line.len());
+            let room = self.kept(MAX_LINE + 1).saturating_sub(buffer.line.len());
             buffer.line.extend_from_slice(piece.get(..room).unwrap_or(piece));
             if piece.ends_with(b"\n") {
-                self.lines.say(self.severity, &String::from_utf8_lossy(&buffer.line));
+                let line = String::from_utf8_lossy(&buffer.line);
+                if buffer.line.len() < self.kept(MAX_LINE + 1) {
+                    self.lines.say(self.severity, &line);
+                } else {
+                    self.lines.say_cut(self.severity, &line);
+                }
                 buffer.line.clear();
             }
         }
-        let end = bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes);
+        let kept = self.kept(TAIL);
+        let end = bytes.get(bytes.len().saturating_sub(kept)..).unwrap_or(bytes);
         buffer.tail.extend(end);
-        let excess = buffer.tail.len().saturating_sub(TAIL);
+        let excess = buffer.tail.len().saturating_sub(kept);
         buffer.tail.drain(..excess);
     }
 }
@@ -274,7 +297,7 @@ impl AsyncWrite for Stdio {
 
 #[cfg(test)]
 mod tests {
-    use super::{Lines, MAX_LINE, RECENT, Severity, Stdio, TAIL, clean};
+    use super::{Lines, MAX_LINE, RECENT, RECENT_LENGTH, Severity, Stdio, TAIL, clean};
     use std::sync::Arc;
 
     const RATE: u32 = 100;
@@ -312,5 +335,24 @@ mod tests {
         stdio.take(&vec![b'y'; 1 << 20]);
         assert_eq!(stdio.tail(), "y".repeat(TAIL));
         assert!(stdio.buffer.lock().line.len() <= MAX_LINE + 1);
+    }
+
+    #[test]
+    fn no_cut_shows_a_part_of_a_secret() {
+        let secrets = crate::config::Secrets::default().with(["hunter2-hunter2".to_owned()]);
+        let lines = Arc::new(Lines::new("leaky".into(), secrets, 10_000));
+        let stdio = Stdio::new(lines.clone(), Severity::Warn);
+        for at in (RECENT_LENGTH - 20..RECENT_LENGTH + 5).chain(MAX_LINE - 20..MAX_LINE + 5) {
+            let line = format!("{}hunter2-hunter2{}", "x".repeat(at), "y".repeat(MAX_LINE));
+            lines.say(Severity::Info, &line);
+            stdio.take(format!("{line}\n").as_bytes());
+            assert!(!lines.recent().concat().contains("hun"), "{at}");
+        }
+        stdio.clear();
+        for at in TAIL - 20..TAIL + 5 {
+            stdio.take(format!("hunter2-hunter2{}", "z".repeat(at)).as_bytes());
+            let tail = stdio.tail();
+            assert!(tail.contains('z') && !tail.contains("ter2"), "{at}");
+        }
     }
 }

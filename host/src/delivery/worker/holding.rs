@@ -96,8 +96,13 @@ impl Worker {
             return;
         }
         let config = &self.plan.config.retry;
-        if self.unflushed.stuck_for(trouble.hold) >= config.max_age && !self.past_deadline() {
-            let age = humantime::format_duration(config.max_age);
+        let tried_for = self.unflushed.stuck_for(trouble.hold);
+        let (age, max_age) = match trouble.hold {
+            false => (tried_for, Some(config.max_age)),
+            true => (self.unflushed.stuck_in_all(), config.hold_max_age),
+        };
+        if let Some(max_age) = max_age.filter(|max_age| age >= *max_age && !self.past_deadline()) {
+            let age = humantime::format_duration(max_age);
             return self.give_up_unflushed(&format!("not flushed within {age}: {}", trouble.reason)).await;
         }
         let (state, pause) = if trouble.hold {

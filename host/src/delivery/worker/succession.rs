@@ -83,6 +83,7 @@ impl Worker {
         self.adopt(publisher);
         // What the old one could not publish the new one may: at once, whatever the backoff was.
         self.pace.reset();
+        self.waiting.hurry();
         self.show_pace();
         self.cursor.set_active(true);
         self.shared.set(State::Running, None);

@@ -13,6 +13,8 @@ pub(super) struct Again {
     pub(super) at: u32,
     pub(super) reason: String,
     pub(super) after: Option<Duration>,
+    /// Somebody must mend something first.
+    pub(super) hold: bool,
 }
 
 /// What a member answered, row by row.
@@ -40,7 +42,14 @@ impl Judged {
         for (row, fate) in fates {
             match fate {
                 Fate::Reject { reason } => judged.rejected.push((row, reason)),
-                Fate::Retry { reason, after } => judged.again.push(Again { at: row, reason, after }),
+                Fate::Retry { reason, after } => {
+                    judged.again.push(Again { at: row, reason, after, hold: false });
+                }
+                // Another member may take it.
+                Fate::Wait { on, reason, hold } => {
+                    let reason = format!("{on}: {reason}");
+                    judged.again.push(Again { at: row, reason, after: None, hold });
+                }
             }
         }
         judged

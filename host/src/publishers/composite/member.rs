@@ -259,16 +259,18 @@ impl Member {
                 self.succeeded();
             }
             PublishError::Retry { reason, after } => self.failed(began, reason, *after),
-            PublishError::Hold { reason } => {
-                self.seen.lock().counts.failed_attempts += 1;
-                let reason = self.redact(reason);
-                if self.must_be_mended(began, &reason) {
-                    let (publisher, member) = (&self.within, self.label());
-                    tracing::error!(%publisher, %member, "takes no records until somebody mends it: {reason}");
-                }
-            }
+            PublishError::Hold { reason } => self.held(began, reason),
         }
         Answer::Not(error)
+    }
+
+    fn held(&mut self, began: Instant, reason: &str) {
+        self.seen.lock().counts.failed_attempts += 1;
+        let reason = self.redact(reason);
+        if self.must_be_mended(began, &reason) {
+            let (publisher, member) = (&self.within, self.label());
+            tracing::error!(%publisher, %member, "takes no records until somebody mends it: {reason}");
+        }
     }
 
     fn took(&mut self, began: Instant, rows: usize, judged: Judged) -> Judged {
@@ -284,6 +286,10 @@ impl Member {
         }
         let advice = judged.again.iter().filter_map(|again| again.after).max();
         match judged.again.first() {
+            // As if it had answered that of all of them.
+            Some(again) if taken == 0 && judged.again.iter().all(|again| again.hold) => {
+                self.held(began, &again.reason);
+            }
             Some(again) => self.failed(began, &again.reason, advice),
             None => self.succeeded(),
         }

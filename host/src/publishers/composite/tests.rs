@@ -228,7 +228,8 @@ fn never(row: u32) -> Unpublished {
 
 /// As the failover passes it on.
 fn says(label: &str, mut left_out: Unpublished) -> Unpublished {
-    let (Fate::Retry { reason, .. } | Fate::Reject { reason }) = &mut left_out.fate;
+    let (Fate::Retry { reason, .. } | Fate::Reject { reason } | Fate::Wait { reason, .. }) =
+        &mut left_out.fate;
     *reason = format!("{label}: {reason}");
     left_out
 }

@@ -11,9 +11,10 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 use std::fmt;
 use std::time::Duration;
 
-/// What is asked of an answer: a status per item, and why where there is an error. The rest, ten times as much, says
+/// What is asked of an answer. `timeout` is how long a server waits for an index that has lost its shards: a minute by
+/// default, longer than a call may take, so that such an index would never be named. Then a status per item, and why where there is an error. The rest, ten times as much, says
 /// again what was sent.
-pub(super) const FILTER: &str = "filter_path=items.*.status,items.*.error.type,items.*.error.reason,\
+pub(super) const FILTER: &str = "timeout=10s&filter_path=items.*.status,items.*.error.type,items.*.error.reason,\
                                  items.*.error.caused_by.type,items.*.error.caused_by.reason,\
                                  items.*.error.caused_by.caused_by.type,items.*.error.caused_by.caused_by.reason";
 
@@ -40,6 +41,8 @@ pub(super) enum Fate {
     Trouble(Trouble),
     /// Never, in this form.
     Refused(String),
+    /// Not there: its index refuses whatever is sent to it. `hold`: until somebody mends something.
+    Index { reason: String, hold: bool },
 }
 
 /// Reads an answer for `count` items.
@@ -98,9 +101,9 @@ impl Found {
         let fate = match item.status {
             200..=299 => return self.items.created += 1,
             409 => return self.items.duplicates += 1,
-            401 | 403 | 404 => Fate::Trouble(Trouble::hold(said())),
-            400 if item.error.as_deref().and_then(ServerError::ty).is_some_and(is_for_a_person) => {
-                Fate::Trouble(Trouble::hold(said()))
+            status if concerns_the_index(status, item.error.as_deref()) => {
+                // The disk's flood stage, and shards that are lost, may pass by themselves.
+                Fate::Index { reason: said(), hold: !matches!(status, 429 | 503) }
             }
             408 | 429 => Fate::Trouble(Trouble::Retry { reason: said(), after: self.after }),
             400..=499 => Fate::Refused(said()),
@@ -111,13 +114,25 @@ impl Found {
     }
 }
 
-/// Errors that say nothing of the record: whatever was sent there would have been refused.
-fn is_for_a_person(ty: &str) -> bool {
-    matches!(
-        ty,
-        // No more shards may be made in this cluster.
-        "validation_exception" | "index_closed_exception" | "invalid_index_name_exception"
-    )
+/// Whether an item's error says nothing of the record, and nothing of the server: whatever is sent to that index is refused,
+/// and what is sent to others may be taken.
+fn concerns_the_index(status: u16, error: Option<&ServerError>) -> bool {
+    let ty = error.and_then(ServerError::ty).unwrap_or_default();
+    let reason = error.and_then(|error| error.reason()).unwrap_or_default();
+    match status {
+        // The credentials do not reach it, it is blocked, or it is not there and must not be made.
+        401 | 403 | 404 => true,
+        400 => match ty {
+            // The first: no more shards may be made in this cluster.
+            "validation_exception" | "index_closed_exception" | "invalid_index_name_exception" => true,
+            "illegal_argument_exception" => reason.starts_with("no write index is defined for alias"),
+            _ => false,
+        },
+        // A block of the whole cluster names no index.
+        429 | 503 if ty == "cluster_block_exception" => reason.starts_with("index ["),
+        503 => ty == "unavailable_shards_exception",
+        _ => false,
+    }
 }
 
 #[derive(Deserialize)]
@@ -232,17 +247,61 @@ mod tests {
         .unwrap();
         assert_eq!((items.created, items.duplicates), (2, 1));
         let retry = |reason: &str| Fate::Trouble(Trouble::retry(reason));
-        let hold = |reason: &str| Fate::Trouble(Trouble::hold(reason));
+        let index = |reason: &str| Fate::Index { reason: reason.to_owned(), hold: true };
         assert_eq!(
             items.others,
             [
                 (2, retry("429: cluster_block_exception: read only")),
                 (3, Fate::Refused("400: mapper_parsing_exception: no: x: For input".to_owned())),
                 (5, retry("503")),
-                (6, hold("403: security_exception: not allowed")),
-                (7, hold("400: validation_exception: no more shards")),
+                (6, index("403: security_exception: not allowed")),
+                (7, index("400: validation_exception: no more shards")),
             ]
         );
+    }
+
+    #[test]
+    fn what_concerns_one_index_is_told_from_what_concerns_the_server() {
+        let fate = |status: u16, ty: &str, reason: &str| {
+            let item = serde_json::json!({ "create": { "status": status, "error": { "type": ty, "reason": reason } } });
+            of(&item.to_string(), 1).unwrap().others.remove(0).1
+        };
+        for (status, ty, reason) in [
+            (403, "cluster_block_exception", "index [p] blocked by: [FORBIDDEN/8/index write (api)];"),
+            (403, "cluster_block_exception", "index [p] blocked by: [FORBIDDEN/5/index read-only (api)];"),
+            (
+                429,
+                "cluster_block_exception",
+                "index [p] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded];",
+            ),
+            (
+                403,
+                "cluster_block_exception",
+                "blocked by: [FORBIDDEN/10/cluster create-index blocked (api)];",
+            ),
+            (400, "index_closed_exception", "closed"),
+            (400, "illegal_argument_exception", "no write index is defined for alias [p]."),
+            (404, "index_not_found_exception", "no such index [p] and [action.auto_create_index] is [false]"),
+            (503, "unavailable_shards_exception", "[p][0] primary shard is not active"),
+        ] {
+            let hold = !matches!(status, 429 | 503);
+            assert!(
+                matches!(fate(status, ty, reason), Fate::Index { hold: found, .. } if found == hold),
+                "{reason}"
+            );
+        }
+        for (status, ty, reason) in [
+            (429, "es_rejected_execution_exception", "the queue is full"),
+            (429, "cluster_block_exception", "blocked by: [TOO_MANY_REQUESTS/12/all];"),
+            (503, "cluster_block_exception", "blocked by: [SERVICE_UNAVAILABLE/2/no master];"),
+            (503, "some_exception", "index [p]"),
+        ] {
+            assert!(
+                matches!(fate(status, ty, reason), Fate::Trouble(Trouble::Retry { .. })),
+                "{status} {ty}"
+            );
+        }
+        assert!(matches!(fate(400, "illegal_argument_exception", "mapper [x]"), Fate::Refused(_)));
     }
 
     #[test]
@@ -251,7 +310,10 @@ mod tests {
         let items =
             read(br#"{"items":[{"create":{"status":429}},{"create":{"status":404}}]}"#, 2, after).unwrap();
         let retry = Trouble::Retry { reason: "429".to_owned(), after };
-        assert_eq!(items.others, [(0, Fate::Trouble(retry)), (1, Fate::Trouble(Trouble::hold("404")))]);
+        assert_eq!(
+            items.others,
+            [(0, Fate::Trouble(retry)), (1, Fate::Index { reason: "404".to_owned(), hold: true })]
+        );
     }
 
     #[test]

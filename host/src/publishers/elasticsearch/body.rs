@@ -7,7 +7,8 @@
 use super::gzip::Packer;
 use super::target::Target;
 use super::template::DEEPEST;
-use crate::record::{JsonLines, Record, Timestamp, Value};
+use crate::record::{JsonLines, NetworkMetrics, Record, Rows, Timestamp, Value};
+use std::any::Any;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -22,6 +23,19 @@ pub(super) enum Attributes {
     Fields,
     /// As one text with their JSON, which every server takes: in `attributes_json`.
     Text,
+}
+
+/// In what form the rows of a request are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    pub(super) attributes: Attributes,
+    /// All of them go to the index of this part; absent: each to that of its own time.
+    pub(super) part: Option<u64>,
+}
+
+impl Form {
+    /// As rows are written at first.
+    pub(super) const PLAIN: Self = Self { attributes: Attributes::Fields, part: None };
 }
 
 /// Which rows of a call go into one request.
@@ -115,11 +129,10 @@ pub(super) fn write<R: Record>(
     lines: &JsonLines<R>,
     numbers: &Numbers,
     target: &Target,
-    attributes: Attributes,
+    form: Form,
     packer: &mut Packer,
 ) -> Written {
-    let mut body =
-        Body { target, attributes, index: None, other: None, as_text: Vec::new(), items: 0, packer };
+    let mut body = Body { target, form, index: None, other: None, as_text: Vec::new(), items: 0, packer };
     match numbers {
         Numbers::Range(range) => {
             lines
@@ -135,7 +148,7 @@ pub(super) fn write<R: Record>(
 
 struct Body<'a> {
     target: &'a Target,
-    attributes: Attributes,
+    form: Form,
     /// The index of the request.
     index: Option<(u64, String)>,
     /// The last other index.
@@ -148,7 +161,7 @@ struct Body<'a> {
 impl Body<'_> {
     fn push<R: Record>(&mut self, row: &R, line: &[u8]) {
         let start = row.start_time();
-        let part = self.target.part(start);
+        let part = self.form.part.unwrap_or_else(|| self.target.part(start));
         let (index, _) = self.index.get_or_insert_with(|| (part, self.target.index(R::KIND, part)));
         let own = *index == part;
 
@@ -179,7 +192,13 @@ impl Body<'_> {
         } else {
             out.extend_from_slice(b"\",");
         }
-        if self.attributes == Attributes::Text || is_deep(row.attributes()) {
+        let (capped, exact) = match beyond_long(row) {
+            None => (None, String::new()),
+            Some(operation) => cap(operation),
+        };
+        out.extend_from_slice(exact.as_bytes());
+        let line = capped.as_ref().and_then(|lines| lines.get(0)).map_or(line, |(_, line)| line);
+        if self.form.attributes == Attributes::Text || is_deep(row.attributes()) {
             if write_with_text(row, line, out) {
                 self.as_text.push(self.items);
             }
@@ -189,6 +208,28 @@ impl Body<'_> {
         self.items += 1;
         self.packer.row_ends();
     }
+}
+
+/// The largest number that a field of type `long` takes.
+const MAX_LONG: u64 = i64::MAX as u64;
+
+/// The operation, if it has moved more bytes than a `long` holds.
+fn beyond_long<R: Record>(row: &R) -> Option<&NetworkMetrics> {
+    let operation = (row as &dyn Any).downcast_ref::<NetworkMetrics>()?;
+    (operation.bytes_sent.max(operation.bytes_received) > MAX_LONG).then_some(operation)
+}
+
+/// The operation with the largest numbers that fit, and the members that say what they were. (`unsigned_long` is not known to
+/// every server, and indices of before have a `long`.)
+fn cap(operation: &NetworkMetrics) -> (Option<JsonLines<NetworkMetrics>>, String) {
+    let mut capped = operation.clone();
+    let mut exact = String::new();
+    let counts = [("bytes_sent", &mut capped.bytes_sent), ("bytes_received", &mut capped.bytes_received)];
+    for (name, count) in counts.into_iter().filter(|(_, count)| **count > MAX_LONG) {
+        exact.push_str(&format!("\"{name}_exact\":\"{count}\","));
+        *count = MAX_LONG;
+    }
+    (Some(Rows::detached(vec![capped]).json_lines()), exact)
 }
 
 /// Whether a value of them is nested deeper than a server should be asked to look.
@@ -266,7 +307,7 @@ fn write_with_text<R: Record>(row: &R, line: &[u8], out: &mut Vec<u8>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{EventMetrics, NetworkMetrics, Rows, Status, Value};
+    use crate::record::{EventMetrics, Status, Value};
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -288,7 +329,8 @@ mod tests {
     fn body(rows: &Rows<EventMetrics>, attributes: Attributes) -> (Written, Vec<serde_json::Value>) {
         let lines = rows.json_lines();
         let (all, mut packer) = (Numbers::Range(0..lines.len() as u32), Packer::new(false, 0));
-        let written = write(&lines, &all, &target(), attributes, &mut packer);
+        let form = Form { attributes, ..Form::PLAIN };
+        let written = write(&lines, &all, &target(), form, &mut packer);
         let text = String::from_utf8(packer.finish().1.into()).unwrap();
         assert!(text.ends_with('\n'));
         assert!(text.len() <= size(&lines, &all) || !written.as_text.is_empty());
@@ -319,7 +361,7 @@ mod tests {
         let line = |operation: &NetworkMetrics| {
             let lines = Rows::detached(vec![operation.clone()]).json_lines();
             let mut packer = Packer::new(false, 0);
-            let written = write(&lines, &Numbers::List(vec![0]), &target(), Attributes::Fields, &mut packer);
+            let written = write(&lines, &Numbers::List(vec![0]), &target(), Form::PLAIN, &mut packer);
             let out = packer.finish().1;
             assert_eq!(written.index, "p-network-2026.11.23");
             serde_json::from_slice::<serde_json::Value>(out.split(|byte| *byte == b'\n').nth(1).unwrap())
@@ -328,6 +370,28 @@ mod tests {
         assert_eq!(line(&operation)["latency_seconds"], serde_json::Value::Null);
         operation.end_time = Some(Timestamp::from_nanos(NOON + 12_500_000));
         assert_eq!(line(&operation)["latency_seconds"], 0.0125);
+    }
+
+    #[test]
+    fn bytes_beyond_what_a_long_holds_are_capped_and_said_exactly() {
+        let mut operation =
+            NetworkMetrics::started(Uuid::nil(), "42", "PUT", "s3.local", 443, Timestamp::from_nanos(NOON));
+        operation.end_time = Some(operation.start_time);
+        (operation.bytes_sent, operation.bytes_received) = (i64::MAX as u64, u64::MAX);
+        operation.attributes = [("a", Value::from(1))].into_iter().collect();
+        for attributes in [Attributes::Fields, Attributes::Text] {
+            let lines = Rows::detached(vec![operation.clone()]).json_lines();
+            let (form, mut packer) = (Form { attributes, ..Form::PLAIN }, Packer::new(false, 0));
+            let written = write(&lines, &Numbers::Range(0..1), &target(), form, &mut packer);
+            let out = packer.finish().1;
+            let line: serde_json::Value =
+                serde_json::from_slice(out.split(|byte| *byte == b'\n').nth(1).unwrap()).unwrap();
+            assert_eq!((&line["bytes_sent"], &line["bytes_received"]), (&i64::MAX.into(), &i64::MAX.into()));
+            assert_eq!(line["bytes_received_exact"], "18446744073709551615");
+            assert_eq!(line["bytes_sent_exact"], serde_json::Value::Null, "it fits");
+            assert_eq!(written.as_text.len(), usize::from(attributes == Attributes::Text));
+            assert!(line["attributes"]["a"] == 1 || line["attributes_json"] == "{\"a\":1}");
+        }
     }
 
     #[test]

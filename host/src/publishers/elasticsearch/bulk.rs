@@ -7,24 +7,28 @@
 //! Rows are cut into requests in the journal's order, some of them are under way at once, and the outcome is told when
 //! all have ended: so acknowledgements are in the journal's order, whatever the order of the answers.
 
+mod refusals;
+
 use super::answer::{self, Fate, Items};
-use super::body::{self, Attributes, Numbers, Written};
+use super::body::{self, Attributes, Form, Numbers, Written};
 use super::counts::Tally;
 use super::gzip::Packer;
+use super::settings::Late;
 use super::target::Target;
 use super::template::{self, ATTRIBUTES};
 use super::trouble::Trouble;
 use super::wire::{Answer, Content, Question, Wire};
-use crate::publisher::{self, PublishError, PublishResult, Unpublished};
+use crate::publisher::{PublishError, PublishResult};
+use crate::publishers::limit::Limit;
 use crate::record::{JsonLines, Record, Rows};
 use elasticsearch::BulkParts;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use refusals::{TooLarge, Waits};
 use reqwest::{Method, StatusCode};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Requests that may be refused as a whole, and halved, before any other one has been taken: then it is not a row that
 /// is at fault.
@@ -38,10 +42,9 @@ const SMALL: usize = 64 << 10;
 pub(super) struct Bulk {
     pub(super) target: Target,
     pub(super) gzip: bool,
-    pub(super) bulk_bytes: usize,
     pub(super) in_flight: usize,
-    /// The largest body that may still be taken, where a larger one was refused; else 0.
-    largest: AtomicUsize,
+    pub(super) late: Late,
+    limit: Limit,
 }
 
 /// What came of a call.
@@ -55,7 +58,7 @@ pub(super) struct Outcome {
 /// What goes into one request.
 struct Piece {
     numbers: Numbers,
-    attributes: Attributes,
+    form: Form,
     /// The size of its body, not compressed, at most.
     size: usize,
 }
@@ -74,26 +77,21 @@ struct Answered {
 }
 
 impl Bulk {
-    pub(super) fn new(target: Target, gzip: bool, bulk_bytes: usize, in_flight: usize) -> Self {
-        Self { target, gzip, bulk_bytes, in_flight, largest: AtomicUsize::new(0) }
+    pub(super) fn new(target: Target, gzip: bool, bulk_bytes: usize, in_flight: usize, late: Late) -> Self {
+        Self { target, gzip, in_flight, late, limit: Limit::new(bulk_bytes) }
     }
 
     /// The size of a body that is not too large, as far as is known.
     pub(super) fn limit(&self) -> usize {
-        match self.largest.load(Ordering::Relaxed) {
-            0 => self.bulk_bytes,
-            largest => largest.min(self.bulk_bytes),
-        }
+        self.limit.get()
     }
 
     fn too_large(&self, bytes: usize) {
-        let half = (bytes / 2).max(1);
-        if half < self.limit() {
-            self.largest.store(half, Ordering::Relaxed);
+        if let Some(limit) = self.limit.refused(bytes) {
             tracing::warn!(
-                limit = half,
-                "a bulk request was too large for the server, smaller ones are made from now on: lower `bulk_bytes`, or \
-                 raise the server's `http.max_content_length`"
+                limit,
+                "a bulk request was too large for the server, smaller ones are made for a while: lower `bulk_bytes`, or \
+                 raise the server's `http.max_content_length` or the proxy's limit"
             );
         }
     }
@@ -108,13 +106,15 @@ impl Bulk {
             tally: Tally::default(),
             in_trouble: BTreeMap::new(),
             refused: BTreeMap::new(),
+            held: BTreeMap::new(),
+            too_large: BTreeMap::new(),
             suspects: BTreeMap::new(),
             refusals: 0,
             stopped: None,
             written: BTreeSet::new(),
         };
         for numbers in body::cut(&call.lines, self.limit()) {
-            let piece = call.piece(numbers, Attributes::Fields);
+            let piece = call.piece(numbers, Form::PLAIN);
             call.queue.push_back(piece);
         }
         call.run().await;
@@ -130,6 +130,10 @@ struct Call<R: Record> {
     tally: Tally,
     in_trouble: BTreeMap<u32, Trouble>,
     refused: BTreeMap<u32, String>,
+    /// Rows that wait beside the others.
+    held: BTreeMap<u32, Waits>,
+    /// Rows that are too large, each alone.
+    too_large: BTreeMap<u32, TooLarge>,
     /// Rows whose requests were refused as such, each alone: they are refused if another one was taken.
     suspects: BTreeMap<u32, String>,
     /// Requests that were refused as such.
@@ -140,9 +144,9 @@ struct Call<R: Record> {
 }
 
 impl<R: Record> Call<R> {
-    fn piece(&self, numbers: Numbers, attributes: Attributes) -> Piece {
+    fn piece(&self, numbers: Numbers, form: Form) -> Piece {
         let size = body::size(&self.lines, &numbers);
-        Piece { numbers, attributes, size }
+        Piece { numbers, form, size }
     }
 
     async fn run(&mut self) {
@@ -154,7 +158,7 @@ impl<R: Record> Call<R> {
             {
                 match piece.numbers.halves() {
                     // It was cut before the server's limit was known.
-                    Some(halves) if piece.size > self.bulk.limit() => self.halve(halves, piece.attributes),
+                    Some(halves) if piece.size > self.bulk.limit() => self.halve(halves, piece.form),
                     _ => under_way.push(self.ask(piece)),
                 }
             }
@@ -184,7 +188,7 @@ impl<R: Record> Call<R> {
             Err(trouble) => return self.stop(&piece.numbers, trouble),
         };
         if answer.status.is_success() {
-            return self.take_items(piece, written, &answer);
+            return self.take_items(piece, written, size, &answer);
         }
         let said = self.wire.refusal(&answer);
         let retry = |reason| Trouble::Retry { reason, after: answer.retry_after };
@@ -192,12 +196,9 @@ impl<R: Record> Call<R> {
             StatusCode::PAYLOAD_TOO_LARGE => match piece.numbers.halves() {
                 Some(halves) => {
                     self.bulk.too_large(size);
-                    self.halve(halves, piece.attributes);
+                    self.halve(halves, piece.form);
                 }
-                None => {
-                    let reason = format!("alone it is too large for the server, {size} bytes: {said}");
-                    self.refuse(&piece.numbers, &reason);
-                }
+                None => self.too_large_alone(&piece.numbers, size, &said),
             },
             StatusCode::BAD_REQUEST => self.refused_as_such(piece, &said),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
@@ -219,12 +220,12 @@ impl<R: Record> Call<R> {
         }
     }
 
-    fn take_items(&mut self, piece: Piece, written: Written, answer: &Answer) {
+    fn take_items(&mut self, piece: Piece, written: Written, size: usize, answer: &Answer) {
         let count = piece.numbers.len();
         if answer.cut {
             // What does not fit into what is read of an answer is asked in two.
             match piece.numbers.halves() {
-                Some(halves) => self.halve(halves, piece.attributes),
+                Some(halves) => self.halve(halves, piece.form),
                 None => {
                     self.trouble(&piece.numbers, &Trouble::retry("the answer for one record is too long"))
                 }
@@ -237,6 +238,7 @@ impl<R: Record> Call<R> {
                 // It says nothing of these rows, and nothing about the other requests.
                 Err(reason) => return self.trouble(&piece.numbers, &Trouble::retry(self.wire.tell(&reason))),
             };
+        self.bulk.limit.taken(size);
         self.tally.accepted += created as u64;
         self.tally.duplicates += duplicates as u64;
         let is_there = |item: &usize| others.binary_search_by_key(item, |(at, _)| *at).is_err();
@@ -244,7 +246,8 @@ impl<R: Record> Call<R> {
         if created > 0 && self.written.len() < 64 {
             self.written.insert(written.index);
         }
-        let mut again = Vec::new();
+        let (mut as_text, mut today) = (Vec::new(), Vec::new());
+        let part = self.bulk.target.today();
         for (at, fate) in others {
             let Some(number) = piece.numbers.get(at) else { continue };
             match fate {
@@ -256,19 +259,32 @@ impl<R: Record> Call<R> {
                     self.in_trouble.insert(number, Trouble::Hold { reason: self.wire.tell(&reason) });
                 }
                 Fate::Refused(reason)
-                    if piece.attributes == Attributes::Fields && self.may_be_attributes(number, &reason) =>
+                    if piece.form.attributes == Attributes::Fields
+                        && self.may_be_attributes(number, &reason) =>
                 {
-                    again.push(number);
+                    as_text.push(number);
+                }
+                Fate::Index { reason, hold } => {
+                    if self.refused_by_index(number, piece.form.part, part, (&reason, hold)) {
+                        today.push(number);
+                    }
                 }
                 Fate::Refused(reason) => {
                     self.refused.insert(number, self.wire.tell(&reason));
                 }
             }
         }
-        if !again.is_empty() {
-            let piece = self.piece(Numbers::List(again), Attributes::Text);
-            self.queue.push_front(piece);
+        let as_text = (as_text, Form { attributes: Attributes::Text, ..piece.form });
+        for (numbers, form) in [as_text, (today, Form { part: Some(part), ..piece.form })] {
+            if !numbers.is_empty() {
+                let piece = self.piece(Numbers::List(numbers), form);
+                self.queue.push_front(piece);
+            }
         }
+    }
+
+    fn has_taken(&self) -> bool {
+        self.tally.accepted + self.tally.duplicates > 0
     }
 
     /// Whether a row was refused for the form of its attributes, perhaps: not if another field is named.
@@ -284,12 +300,11 @@ impl<R: Record> Call<R> {
     /// is taken.
     fn refused_as_such(&mut self, piece: Piece, reason: &str) {
         self.refusals += 1;
-        let taken = self.tally.accepted + self.tally.duplicates > 0;
-        if !taken && self.refusals > REFUSALS {
+        if !self.has_taken() && self.refusals > REFUSALS {
             return self.stop(&piece.numbers, Trouble::hold(refused_all(reason)));
         }
         match (piece.numbers.halves(), piece.numbers.get(0)) {
-            (Some(halves), _) => self.halve(halves, piece.attributes),
+            (Some(halves), _) => self.halve(halves, piece.form),
             (None, Some(number)) => {
                 self.suspects.insert(number, reason.to_owned());
             }
@@ -297,9 +312,9 @@ impl<R: Record> Call<R> {
         }
     }
 
-    fn halve(&mut self, (first, second): (Numbers, Numbers), attributes: Attributes) {
+    fn halve(&mut self, (first, second): (Numbers, Numbers), form: Form) {
         for half in [second, first] {
-            let piece = self.piece(half, attributes);
+            let piece = self.piece(half, form);
             self.queue.push_front(piece);
         }
     }
@@ -313,13 +328,9 @@ impl<R: Record> Call<R> {
         self.in_trouble.extend(numbers.iter().map(|number| (number, trouble.clone())));
     }
 
-    fn refuse(&mut self, numbers: &Numbers, reason: &str) {
-        let reason = self.wire.tell(reason);
-        self.refused.extend(numbers.iter().map(|number| (number, reason.clone())));
-    }
-
     fn outcome(mut self) -> Outcome {
-        let taken = self.tally.accepted + self.tally.duplicates > 0;
+        self.settle_too_large();
+        let taken = self.has_taken();
         let suspects = std::mem::take(&mut self.suspects);
         if taken {
             self.refused.extend(suspects);
@@ -334,35 +345,22 @@ impl<R: Record> Call<R> {
                 Trouble::Hold { .. } => self.tally.held += 1,
             }
         }
-        let result = if taken || !self.refused.is_empty() || self.in_trouble.is_empty() {
-            Ok(unpublished(self.in_trouble, self.refused))
+        let holds = self.held.values().filter(|waits| waits.hold).count() as u64;
+        self.tally.held += holds;
+        self.tally.retried += self.held.len() as u64 - holds;
+        let (tally, written) = (self.tally, std::mem::take(&mut self.written));
+        let in_part = taken || !self.refused.is_empty() || !self.held.is_empty();
+        let result = if in_part || self.in_trouble.is_empty() {
+            Ok(self.unpublished())
         } else {
             Err(all_in_trouble(&self.in_trouble))
         };
-        Outcome { result, tally: self.tally, written: self.written }
+        Outcome { result, tally, written }
     }
 }
 
 fn refused_all(reason: &str) -> String {
     format!("the server refuses every request, whatever is in it: {reason}")
-}
-
-/// Where some rows are done the others are told row by row. There is no hold for a row: it comes again alone, and is held
-/// then.
-fn unpublished(in_trouble: BTreeMap<u32, Trouble>, refused: BTreeMap<u32, String>) -> Vec<Unpublished> {
-    let mut rows: Vec<Unpublished> = refused
-        .into_iter()
-        .map(|(row, reason)| Unpublished { row, fate: publisher::Fate::Reject { reason } })
-        .collect();
-    rows.extend(in_trouble.into_iter().map(|(row, trouble)| {
-        let fate = match trouble {
-            Trouble::Retry { reason, after } => publisher::Fate::Retry { reason, after },
-            Trouble::Hold { reason } => publisher::Fate::Retry { reason, after: None },
-        };
-        Unpublished { row, fate }
-    }));
-    rows.sort_unstable_by_key(|unpublished| unpublished.row);
-    rows
 }
 
 /// Where no row is done the call is in trouble. A hold outweighs a retry.
@@ -401,11 +399,11 @@ impl Bulk {
         lines: JsonLines<R>,
         piece: &Piece,
     ) -> Result<(Written, usize, Content), Trouble> {
-        let (numbers, attributes, capacity) = (piece.numbers.clone(), piece.attributes, piece.size);
+        let (numbers, form, capacity) = (piece.numbers.clone(), piece.form, piece.size);
         let (target, gzip) = (self.target.clone(), self.gzip);
         let build = move || {
             let mut packer = Packer::new(gzip, capacity);
-            let written = body::write(&lines, &numbers, &target, attributes, &mut packer);
+            let written = body::write(&lines, &numbers, &target, form, &mut packer);
             let (size, bytes) = packer.finish();
             (written, size, Content { bytes, gzip })
         };

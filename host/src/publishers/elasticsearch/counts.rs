@@ -50,6 +50,11 @@ impl Counts {
         self.attributes_as_text.fetch_add(tally.attributes_as_text, Relaxed);
     }
 
+    /// Whether the server has ever taken a record.
+    pub(super) fn has_taken(&self) -> bool {
+        self.accepted.load(Relaxed) + self.duplicates.load(Relaxed) > 0
+    }
+
     /// A bulk request of so many bytes goes out.
     pub(super) fn sent(&self, bytes: usize) {
         self.requests.fetch_add(1, Relaxed);

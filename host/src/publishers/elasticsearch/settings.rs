@@ -10,6 +10,19 @@ use elasticsearch::http::transport::CloudId;
 use serde::Deserialize;
 use std::path::PathBuf;
 
+/// What becomes of a record of another day than today whose index refuses it: closed, blocked for writes, missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Late {
+    /// It waits until the index takes it, or for `retry.hold_max_age`.
+    #[default]
+    Hold,
+    /// It becomes a dead letter.
+    DeadLetter,
+    /// It goes to the index of today.
+    Today,
+}
+
 /// Settings of an `elasticsearch` publisher, for Elasticsearch and OpenSearch.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -42,6 +55,8 @@ pub struct ElasticsearchConfig {
     pub install_template: bool,
     /// The index lifecycle policy that new indices get, where the server knows such.
     pub lifecycle: Option<String>,
+    /// What becomes of a record of another day than today whose index refuses it.
+    pub late: Late,
     /// Compresses requests.
     pub gzip: bool,
     /// How large a bulk request gets at most, before it is compressed.
@@ -66,6 +81,7 @@ impl Default for ElasticsearchConfig {
             namespace: None,
             install_template: true,
             lifecycle: None,
+            late: Late::Hold,
             gzip: true,
             bulk_bytes: ByteSize::mib(2),
             in_flight: 2,
@@ -154,6 +170,12 @@ impl ElasticsearchConfig {
         if self.data_stream {
             if self.index_prefix.is_some() {
                 problem("index_prefix", "says nothing with data_stream = true: use namespace");
+            }
+            if self.late != Late::Hold {
+                problem(
+                    "late",
+                    "says nothing with data_stream = true: a data stream takes records of every day",
+                );
             }
             if let Err(message) = name(self.namespace(), 100 - ".execution".len(), &['-']) {
                 problem("namespace", &message);

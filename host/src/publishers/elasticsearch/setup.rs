@@ -7,7 +7,7 @@ use super::target::Target;
 use super::template::{self, AttributesType, MANAGED_BY, VERSION};
 use super::trouble::Trouble;
 use super::wire::{Answer, Content, Question, Wire};
-use crate::record::{Kind, Timestamp};
+use crate::record::Kind;
 use elasticsearch::ilm::IlmGetLifecycleParts;
 use elasticsearch::indices::{
     IndicesGetIndexTemplateParts, IndicesGetMappingParts, IndicesPutIndexTemplateParts,
@@ -219,7 +219,7 @@ impl Setup {
 
     /// Looks at the fields of today's indices, which may have been there before the templates.
     pub(super) async fn look_at_today(&self, wire: &Wire) -> Result<(), Trouble> {
-        let part = self.target.part(Timestamp::now());
+        let part = self.target.today();
         for kind in KINDS {
             self.written(kind, self.target.index(kind, part));
         }

@@ -37,6 +37,11 @@ impl Target {
         }
     }
 
+    /// The part that a record of now belongs to.
+    pub(super) fn today(&self) -> u64 {
+        self.part(Timestamp::now())
+    }
+
     /// The index, or data stream, of a kind and a part.
     pub(super) fn index(&self, kind: Kind, part: u64) -> String {
         match self {

@@ -9,7 +9,7 @@ use crate::record::Kind;
 use serde_json::{Value, json};
 
 /// Grows with every change of what is below. A server's newer one stays.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 /// Who a template is of.
 pub(super) const MANAGED_BY: &str = "pressroom";
 /// Above those that come with the servers.
@@ -129,6 +129,9 @@ const NETWORK: &[(&str, Field)] = &[
     ("latency_seconds", Field::Seconds),
     ("bytes_sent", Field::Whole),
     ("bytes_received", Field::Whole),
+    // Where the number does not fit into a `long`.
+    ("bytes_sent_exact", Field::Keyword),
+    ("bytes_received_exact", Field::Keyword),
     ("error", Field::Words),
     (ATTRIBUTES, Field::Attributes),
     ("attributes_json", Field::Keyword),
@@ -218,7 +221,10 @@ mod tests {
         let events = Rows::detached(vec![event]).json_lines();
         assert_eq!(members(events.get(0).unwrap().1), added(&["duration_seconds"], Kind::Event));
         let operations = Rows::detached(vec![operation]).json_lines();
-        assert_eq!(members(operations.get(0).unwrap().1), added(&["latency_seconds"], Kind::Network));
+        assert_eq!(
+            members(operations.get(0).unwrap().1),
+            added(&["latency_seconds", "bytes_sent_exact", "bytes_received_exact"], Kind::Network)
+        );
     }
 
     #[test]

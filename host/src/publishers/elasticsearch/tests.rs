@@ -2,6 +2,7 @@
 
 mod answers;
 mod auth;
+mod indices;
 mod reach;
 mod script;
 mod setup;
@@ -64,9 +65,18 @@ fn again(unpublished: &[Unpublished]) -> Vec<u32> {
 fn rejected(unpublished: &[Unpublished]) -> Vec<(u32, &str)> {
     let rejected = unpublished.iter().filter_map(|row| match &row.fate {
         Fate::Reject { reason } => Some((row.row, reason.as_str())),
-        Fate::Retry { .. } => None,
+        _ => None,
     });
     rejected.collect()
+}
+
+/// The rows that wait beside the others, each with what for.
+fn held(unpublished: &[Unpublished]) -> Vec<(u32, &str, &str)> {
+    let held = unpublished.iter().filter_map(|row| match &row.fate {
+        Fate::Wait { on, reason, .. } => Some((row.row, &**on, reason.as_str())),
+        _ => None,
+    });
+    held.collect()
 }
 
 /// Publishes what is left until nothing is, as delivery does, and says how many calls that took.

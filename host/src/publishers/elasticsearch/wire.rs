@@ -46,9 +46,8 @@ pub(super) struct Wire {
     pub(super) counts: Arc<Counts>,
     /// Answers may come compressed as well.
     compressed: bool,
+    /// What came through `${…}`, and the credentials, which need not have.
     secrets: Secrets,
-    /// Credentials that did not come through `${…}`: a server's text may quote them all the same.
-    own_secrets: Vec<String>,
 }
 
 /// What is asked.
@@ -149,10 +148,9 @@ impl Wire {
             value.set_sensitive(true);
             value
         });
-        // Shorter ones would be found in every other word.
-        let own_secrets = own.into_iter().filter(|secret| secret.len() >= 4).collect();
+        let secrets = secrets.with(own);
         let (hosts, counts) = (Hosts::new(urls), Arc::default());
-        Ok(Self { label, client, authorization, hosts, counts, compressed, secrets, own_secrets })
+        Ok(Self { label, client, authorization, hosts, counts, compressed, secrets })
     }
 
     /// Goes on with what a predecessor has: its counts, what it knows of hosts, and its connections if it trusts the
@@ -330,16 +328,14 @@ impl Wire {
             Ok(exception) => describe(exception.error()),
             Err(_) => String::from_utf8_lossy(&answer.body).into_owned(),
         };
+        let said = if answer.cut { self.secrets.redact_cut(&said) } else { said };
         let said = self.tell(&said);
         if said.is_empty() { status.to_string() } else { format!("{status}: {said}") }
     }
 
     /// A server's text as it may be told: bounded, on one line, without secrets.
     pub(super) fn tell(&self, text: &str) -> String {
-        let mut told = self.secrets.redact(text).into_owned();
-        for secret in &self.own_secrets {
-            told = told.replace(secret, "[redacted]");
-        }
+        let told = self.secrets.redact(text);
         let mut told: String = told
             .trim()
             .chars()

@@ -30,8 +30,10 @@ pub(super) struct Moment {
 pub(super) struct Ledger {
     known: HashMap<Arc<Identity>, Known>,
     gone: Vec<Gone>,
-    /// The newest time stamp that was ever sent, or was going to be.
+    /// The newest time stamp that was sent, or was going to be.
     last: i64,
+    /// The newest one that the receiver took, or may have taken.
+    taken: i64,
     /// Counts the snapshots seen.
     snapshot: u64,
 }
@@ -61,13 +63,14 @@ struct Gone {
 impl Ledger {
     /// Nothing was sent before `now`.
     pub(super) fn new(now: i64) -> Self {
-        Self { known: HashMap::new(), gone: Vec::new(), last: now, snapshot: 0 }
+        Self { known: HashMap::new(), gone: Vec::new(), last: now, taken: now, snapshot: 0 }
     }
 
     /// The times of a push that begins now, if the clock has moved on since the last one. Ends and zeros lie behind
     /// the last push, when the one was over and the other had not begun, but no more than `interval` back: receivers
     /// refuse what is old.
     pub(super) fn moment(&mut self, now: i64, interval: Duration) -> Option<Moment> {
+        self.forget_refused(now);
         if now < self.last.saturating_add(STEP) {
             return None;
         }
@@ -79,14 +82,29 @@ impl Ledger {
 
     /// As [`Ledger::moment`], for last words, which do not wait for a clock that was set back.
     pub(super) fn last_moment(&mut self, now: i64) -> Moment {
+        self.forget_refused(now);
         let value = now.max(self.last.saturating_add(STEP));
         self.last = value;
         Moment { end: value - 2, zero: value - 1, value }
     }
 
+    /// Where the clock was set back, only what was taken, or may have been, forbids what is older: what the receiver has
+    /// refused it does not have.
+    fn forget_refused(&mut self, now: i64) {
+        if now < self.last && now >= self.taken.saturating_add(STEP) {
+            self.last = self.taken;
+        }
+    }
+
+    /// The receiver took samples of this time, or may have.
+    pub(super) fn taken(&mut self, at: i64) {
+        self.taken = self.taken.max(at);
+    }
+
     /// How long it takes the clock until there is a [`Ledger::moment`] again.
     pub(super) fn behind(&self, now: i64) -> Duration {
-        Duration::from_millis(u64::try_from(self.last.saturating_add(STEP) - now).unwrap_or(0))
+        let last = if now < self.last { self.taken } else { self.last };
+        Duration::from_millis(u64::try_from(last.saturating_add(STEP) - now).unwrap_or(0))
     }
 
     /// Takes note of a snapshot: what is new, and what is gone. A group that is there twice is left out the second time.

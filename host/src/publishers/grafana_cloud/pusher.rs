@@ -13,6 +13,7 @@ use super::status::{Event, Status};
 use super::wire::{All, Request, Requests, STALE, describe};
 use crate::config::Secrets;
 use crate::publisher::PublishError;
+use crate::publishers::limit::{Limit, SANE};
 use crate::publishers::push::{Answer, Place};
 use crate::publishers::series::Series;
 use crate::record::Text;
@@ -53,6 +54,8 @@ pub(super) struct Push {
     pub(super) interval: Duration,
     pub(super) clock: Clock,
     pub(super) status: Arc<Status>,
+    /// How large a request may be, before it is compressed.
+    pub(super) limit: Arc<Limit>,
 }
 
 /// How a loop follows another one.
@@ -166,6 +169,8 @@ enum Outcome {
     Discarded(String),
     /// The clock says that it is earlier than it was.
     Early,
+    /// A request was too large: smaller ones are made at once.
+    Smaller,
     /// A successor did not want to wait.
     Cut,
 }
@@ -222,7 +227,7 @@ impl Loop {
                 }
                 (Event::Early(behind), Some(behind.min(self.push.interval)))
             }
-            Outcome::Cut => return Instant::now(),
+            Outcome::Smaller | Outcome::Cut => return Instant::now(),
         };
         self.push.status.note(&self.push.label, &self.push.secrets, event);
         match wait {
@@ -283,7 +288,7 @@ impl Loop {
         let new: Vec<_> = groups.iter().filter(|group| self.ledger.is_new(group)).collect();
         let zeros: Vec<_> = new.iter().map(|group| All(*group, 0.0)).collect();
         let common = self.push.common.clone();
-        for request in Requests::new(&zeros, &common, moment.zero) {
+        for request in Requests::new(&zeros, &common, moment.zero, self.push.limit.get()) {
             let groups = request.groups.iter().map(|All(group, _)| *group);
             self.ledger.sending(groups.clone());
             if let Err(outcome) = self.send(request, &mut sum).await {
@@ -292,7 +297,7 @@ impl Loop {
             self.ledger.born(groups);
         }
         let born: Vec<_> = groups.iter().filter(|group| self.ledger.is_born(group)).collect();
-        for request in Requests::new(&born, &common, moment.value) {
+        for request in Requests::new(&born, &common, moment.value, self.push.limit.get()) {
             self.ledger.sending(request.groups.iter().copied());
             if let Err(outcome) = self.send(request, &mut sum).await {
                 return outcome;
@@ -305,7 +310,7 @@ impl Loop {
     async fn bury(&mut self, gone: &[Arc<Identity>], at: i64, sum: &mut Sum) -> Result<(), Outcome> {
         let ends: Vec<_> = gone.iter().map(|identity| All(identity.clone(), f64::from_bits(STALE))).collect();
         let common = self.push.common.clone();
-        for request in Requests::new(&ends, &common, at) {
+        for request in Requests::new(&ends, &common, at, self.push.limit.get()) {
             self.send(request, sum).await?;
         }
         self.ledger.told(gone);
@@ -314,10 +319,16 @@ impl Loop {
 
     /// Sends one request. An error means that nothing more of this push is to be sent.
     async fn send<T>(&mut self, request: Request<'_, T>, sum: &mut Sum) -> Result<(), Outcome> {
-        match self.answer(request.body).await {
-            None => Err(Outcome::Cut),
+        let Request { body, series, groups, bytes, timestamp } = request;
+        match self.answer(body).await {
+            None => {
+                self.ledger.taken(timestamp);
+                Err(Outcome::Cut)
+            }
             Some(Answer::Taken) => {
-                sum.samples += request.series as u64;
+                self.ledger.taken(timestamp);
+                self.push.limit.taken(bytes);
+                sum.samples += series as u64;
                 Ok(())
             }
             Some(Answer::Unwanted { reason }) => {
@@ -325,10 +336,40 @@ impl Loop {
                 sum.unwanted.get_or_insert(reason);
                 Ok(())
             }
+            Some(Answer::TooLarge { reason }) => self.too_large(groups.len(), bytes, reason, sum),
             Some(Answer::Misdirected { reason }) => Err(Outcome::Discarded(reason)),
+            Some(Answer::Silent { reason }) => {
+                self.ledger.taken(timestamp);
+                Err(Outcome::Later { reason, after: None })
+            }
             Some(Answer::Later { reason, after }) => Err(Outcome::Later { reason, after }),
             Some(Answer::Mend { reason }) => Err(Outcome::Mend(reason)),
         }
+    }
+
+    /// A request of so many groups and bytes was too large for the receiver, or for a proxy in front of it.
+    fn too_large(&self, groups: usize, bytes: usize, reason: String, sum: &mut Sum) -> Result<(), Outcome> {
+        if groups > 1 {
+            let limit = &self.push.limit;
+            // A request may be larger than the limit by its last group.
+            if let Some(limit) = limit.refused(bytes).or_else(|| limit.refused(limit.get())) {
+                tracing::warn!(
+                    publisher = %self.push.label,
+                    limit,
+                    "a push was too large for the receiver, smaller ones are made for a while: {reason}"
+                );
+            }
+            return Err(Outcome::Smaller);
+        }
+        if bytes > SANE {
+            sum.unwanted.get_or_insert(reason);
+            return Ok(());
+        }
+        // What was learnt by halving was no limit.
+        self.push.limit.forget();
+        Err(Outcome::Mend(format!(
+            "not even {bytes} bytes are taken, raise the receiver's or the proxy's limit: {reason}"
+        )))
     }
 
     /// The receiver's answer; none if a successor has waited for long enough.
@@ -419,6 +460,7 @@ impl Loop {
                     Err(PublishError::Retry { reason: reason.clone(), after: *after })
                 }
                 Outcome::Mend(reason) => Err(PublishError::hold(reason)),
+                Outcome::Smaller => Err(PublishError::retry("a push was too large")),
                 Outcome::Discarded(reason) => Err(PublishError::reject(reason)),
                 Outcome::Done(_) | Outcome::Early | Outcome::Cut => Ok(()),
             };

@@ -14,7 +14,7 @@ pub(super) const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 /// As Prometheus itself does it by default.
 const MAX_SERIES: usize = 2_000;
-const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct WriteRequest {
@@ -75,6 +75,7 @@ pub(super) struct Requests<'a, T> {
     rest: &'a [T],
     common: &'a [(Text, Text)],
     timestamp: i64,
+    max_bytes: usize,
 }
 
 /// Something of which every series gets one sample.
@@ -116,12 +117,16 @@ pub(super) struct Request<'a, T> {
     pub(super) body: Vec<u8>,
     pub(super) series: usize,
     pub(super) groups: &'a [T],
+    /// Its size before it is compressed, about.
+    pub(super) bytes: usize,
+    /// The time of its samples.
+    pub(super) timestamp: i64,
 }
 
 impl<'a, T> Requests<'a, T> {
     /// One sample at `timestamp` for every series of `groups`; each has the labels `common` beside its own.
-    pub(super) fn new(groups: &'a [T], common: &'a [(Text, Text)], timestamp: i64) -> Self {
-        Self { rest: groups, common, timestamp }
+    pub(super) fn new(groups: &'a [T], common: &'a [(Text, Text)], timestamp: i64, max_bytes: usize) -> Self {
+        Self { rest: groups, common, timestamp, max_bytes }
     }
 }
 
@@ -133,7 +138,7 @@ impl<'a, T: Sampled> Iterator for Requests<'a, T> {
         let (mut bytes, mut taken) = (0, 0);
         for group in self.rest {
             let series = group.identity().len();
-            if taken > 0 && (message.timeseries.len() + series > MAX_SERIES || bytes > MAX_BYTES) {
+            if taken > 0 && (message.timeseries.len() + series > MAX_SERIES || bytes > self.max_bytes) {
                 break;
             }
             let at = message.timeseries.len();
@@ -147,7 +152,8 @@ impl<'a, T: Sampled> Iterator for Requests<'a, T> {
         }
         let (groups, rest) = self.rest.split_at_checked(taken).filter(|_| taken > 0)?;
         self.rest = rest;
-        Some(Request { body: compress(&message), series: message.timeseries.len(), groups })
+        let (body, series) = (compress(&message), message.timeseries.len());
+        Some(Request { body, series, groups, bytes, timestamp: self.timestamp })
     }
 }
 

@@ -231,3 +231,18 @@ fn every_problem_of_the_settings_is_named() {
     let keys: Vec<_> = problems.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!(keys, ["url", "user", "job", "external_labels", "external_labels.level"], "{problems:#?}");
 }
+
+#[tokio::test]
+async fn a_413_for_everything_is_a_hold_and_no_line_is_at_fault() {
+    let kept = Kept::answering(|_| Reply::say(413, "I am a proxy"));
+    let mut publisher = publisher(&kept, "");
+    let many = events((0..100).map(|number| START + number));
+    let error = publisher.publish_event_metrics(&many).await.unwrap_err();
+    assert!(matches!(&error, PublishError::Hold { reason } if reason.contains("I am a proxy")), "{error:?}");
+    assert!(kept.requests.lock().len() < 30, "{} requests", kept.requests.lock().len());
+    let few = publisher.publish_event_metrics(&events([START])).await.unwrap();
+    assert!(
+        matches!(&few[0].fate, Fate::Wait { reason, hold: true, .. } if reason.contains("I am a proxy")),
+        "{few:?}"
+    );
+}

@@ -49,9 +49,10 @@ pub(super) fn headers() -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"))])
 }
 
-/// A request with these entries of one stream.
-pub(super) fn encode(labels: &str, entries: Vec<Entry>) -> Vec<u8> {
+/// A request with these entries of one stream, and its size before it is compressed.
+pub(super) fn encode(labels: &str, entries: Vec<Entry>) -> (Vec<u8>, usize) {
     let request = PushRequest { streams: vec![Stream { labels: labels.to_owned(), entries }] };
+    let plain = request.encode_to_vec();
     // Only more than 4 GiB cannot be compressed, and a request is bounded.
-    snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap_or_default()
+    (snap::raw::Encoder::new().compress_vec(&plain).unwrap_or_default(), plain.len())
 }

@@ -17,7 +17,7 @@ fn destination(url: &str) -> Destination {
 
 fn place(destination: Destination) -> Place {
     let patience = Duration::from_secs(20);
-    Place::new(destination, Path::new(""), HeaderMap::new(), patience).unwrap()
+    Place::new(destination, Path::new(""), HeaderMap::new(), patience, &Secrets::default()).unwrap()
 }
 
 fn body() -> Vec<u8> {
@@ -37,6 +37,8 @@ async fn answer_to(reply: Reply) -> Answer {
 fn reason(answer: Answer) -> (&'static str, String) {
     let (what, reason) = match answer {
         Answer::Taken => return ("taken", String::new()),
+        Answer::Silent { reason } => ("silent", reason),
+        Answer::TooLarge { reason } => ("too large", reason),
         Answer::Later { reason, .. } => ("later", reason),
         Answer::Mend { reason } => ("mend", reason),
         Answer::Unwanted { reason } => ("unwanted", reason),
@@ -87,7 +89,7 @@ async fn every_status_has_a_meaning() {
         (404, "misdirected"),
         (405, "misdirected"),
         (408, "later"),
-        (413, "unwanted"),
+        (413, "too large"),
         (422, "unwanted"),
         (429, "later"),
         (500, "later"),
@@ -110,16 +112,18 @@ async fn every_status_has_a_meaning() {
 #[tokio::test]
 async fn who_does_not_answer_may_do_so_later_and_says_when() {
     let (what, why) = reason(answer_to(Reply::Tear).await);
-    assert_eq!(what, "later", "{why}");
+    assert_eq!(what, "silent", "{why}");
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (what, why) = reason(place(destination(&format!("http://{nobody}/push"))).send(body()).await);
-    assert_eq!(what, "later");
+    assert_eq!(what, "silent");
     assert!(why.contains("refused"), "all of the chain of causes: {why}");
 
     let receiver = Receiver::new(|_| Reply::Hang);
     let to = destination(&receiver.url("/push"));
-    let impatient = Place::new(to, Path::new(""), HeaderMap::new(), Duration::from_millis(50)).unwrap();
-    assert_eq!(reason(impatient.send(body()).await).0, "later");
+    let impatient =
+        Place::new(to, Path::new(""), HeaderMap::new(), Duration::from_millis(50), &Secrets::default())
+            .unwrap();
+    assert_eq!(reason(impatient.send(body()).await).0, "silent");
 
     let in_a_while = jiff::Timestamp::now() + Duration::from_secs(100);
     let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&in_a_while).unwrap();
@@ -181,7 +185,10 @@ fn a_ca_that_is_none_is_named() {
     {
         let mut to = destination("https://x/y");
         to.ca_file = Some(file.into());
-        let failed = Place::new(to, dir.path(), HeaderMap::new(), Duration::from_secs(1)).err().unwrap();
+        let failed =
+            Place::new(to, dir.path(), HeaderMap::new(), Duration::from_secs(1), &Secrets::default())
+                .err()
+                .unwrap();
         let failed = format!("{failed:#}");
         assert!(failed.contains(expected) && failed.contains(file), "{failed}");
     }
@@ -191,4 +198,27 @@ fn a_ca_that_is_none_is_named() {
 fn this_machine_has_a_name() {
     let name = hostname();
     assert!(!name.is_empty() && !name.contains(char::is_whitespace), "{name:?}");
+}
+
+#[tokio::test]
+async fn a_receiver_that_echoes_the_credentials_tells_nobody() {
+    // In each form, at the end of what is shown, and at the end of what is read.
+    let echoed = Mutex::new(String::new());
+    let receiver = Receiver::new(move |received: &Received| {
+        let header = received.headers.get(AUTHORIZATION).unwrap().to_str().unwrap().to_owned();
+        let forms =
+            [header.clone(), "glc_hush".to_owned(), "glc%5Fhush".to_owned(), "glc\\u005fhush".to_owned()];
+        let mut nth = echoed.lock();
+        nth.push('x');
+        let form = &forms[nth.len() % forms.len()];
+        let before = [0, MAX_SHOWN - 4, MAX_ANSWER - 4][nth.len() % 3];
+        Reply::say(400, &format!("{}{form} {}", "y".repeat(before), " ".repeat(MAX_ANSWER)))
+    });
+    let place = place(destination(&receiver.url("/push")));
+    for _ in 0..12 {
+        let (_, why) = reason(place.send(body()).await);
+        for part in ["glc", "hush", "MTIzNDU2", "Z2xjX2h1c2"] {
+            assert!(!why.contains(part), "{part}: {why}");
+        }
+    }
 }

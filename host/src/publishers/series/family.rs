@@ -7,7 +7,7 @@
 use crate::record::Text;
 use prometheus::core::Metric as _;
 use prometheus::proto::{Metric, MetricFamily, MetricType};
-use prometheus::{Histogram, HistogramOpts, IntCounter, Opts};
+use prometheus::{Counter, Histogram, HistogramOpts, Opts};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -51,7 +51,7 @@ pub(super) trait Instrument: Clone + Sized {
     fn collect(&self, into: &mut Vec<Metric>);
 }
 
-impl Instrument for IntCounter {
+impl Instrument for Counter {
     const SETS: usize = 1;
     const KIND: MetricType = MetricType::COUNTER;
 
@@ -91,8 +91,8 @@ impl Instrument for Histogram {
 /// Bytes both ways: born together, so that neither direction is ever without the other.
 #[derive(Clone)]
 pub(super) struct Traffic {
-    pub(super) sent: IntCounter,
-    pub(super) received: IntCounter,
+    pub(super) sent: Counter,
+    pub(super) received: Counter,
 }
 
 impl Instrument for Traffic {
@@ -105,8 +105,8 @@ impl Instrument for Traffic {
         open: &[impl AsRef<str>],
     ) -> prometheus::Result<Self> {
         Ok(Self {
-            sent: IntCounter::build(description, "sent", open)?,
-            received: IntCounter::build(description, "received", open)?,
+            sent: Counter::build(description, "sent", open)?,
+            received: Counter::build(description, "received", open)?,
         })
     }
 

@@ -223,3 +223,19 @@ fn every_problem_of_the_settings_is_named() {
         "give between 1 and 256 upper bounds, in seconds"
     );
 }
+
+#[test]
+fn a_sum_of_bytes_beyond_64_bits_does_not_wrap() {
+    let series = series(settings());
+    let operations = [u64::MAX, u64::MAX, 100].map(|bytes| operation("PUT", bytes, bytes, None));
+    series.fold_operations(&NetworkBatch::detached(operations.into()));
+    let retries = [u32::MAX; 3].map(|retries| event("resize", Status::Completed, 1, retries));
+    series.fold_events(&EventBatch::detached(retries.into()));
+    let value = |name: &str| -> f64 {
+        let samples = samples(&series);
+        let sample = samples.iter().find(|sample| sample.starts_with(name)).unwrap();
+        sample.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(value("network_bytes_total"), 2.0 * u64::MAX as f64 + 100.0);
+    assert_eq!(value("event_retries_total"), 3.0 * f64::from(u32::MAX));
+}

@@ -103,8 +103,9 @@ impl Lane {
         let mut call = Call::begin(self);
         let outcome = timeout(limit, call.publish(rows, then)).await;
         let (answer, flushed) = call.end(outcome)?;
-        let answer = bindings::answer(answer, rows.len(), R::FUNCTION);
-        let flushed = flushed.map_err(|cause| bindings::error(cause, "flush"));
+        let secrets = &self.setup.secrets;
+        let answer = bindings::answer(answer, rows.len(), R::FUNCTION, secrets);
+        let flushed = flushed.map_err(|cause| bindings::error(cause, "flush", secrets));
         self.holds |= answer.is_ok();
         if then == Then::Flush && matches!(flushed, Ok(()) | Err(PublishError::Reject { .. })) {
             self.holds = false;
@@ -120,7 +121,8 @@ impl Lane {
         let limit = self.setup.limits.call_timeout;
         let mut call = Call::begin(self);
         let outcome = timeout(limit, call.flush()).await;
-        let flushed = call.end(outcome)?.map_err(|cause| bindings::error(cause, "flush"));
+        let flushed = call.end(outcome)?;
+        let flushed = flushed.map_err(|cause| bindings::error(cause, "flush", &self.setup.secrets));
         if matches!(flushed, Ok(()) | Err(PublishError::Reject { .. })) {
             self.holds = false;
             if self.is_due() {

@@ -192,7 +192,7 @@ async fn a_search_that_takes_too_long_goes_on_in_the_next_call() {
                     match fates.remove(&row) {
                         None => published.push(*number),
                         Some(Fate::Reject { .. }) => dead.push(*number),
-                        Some(Fate::Retry { .. }) => kept.push(*number),
+                        Some(Fate::Retry { .. } | Fate::Wait { .. }) => kept.push(*number),
                     }
                 }
                 assert_eq!(plugin.publisher.standing().unfinished, !kept.is_empty());

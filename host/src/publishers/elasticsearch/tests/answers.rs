@@ -244,14 +244,6 @@ async fn what_a_person_must_mend_is_a_hold() {
         assert!(matches!(&error, PublishError::Hold { reason } if reason.contains(told)), "{error:?}");
         assert_eq!((count(&publisher, "held"), server.bulks()), (3, 1));
     }
-    for status in [401, 403, 404] {
-        let server = Script::start(on_bulk(move |asked, _| {
-            Some(items_reply(asked.items().iter().map(|_| item(status, "x", "not there")).collect()))
-        }));
-        let mut publisher = publisher_to(&server, "");
-        let error = publisher.publish_event_metrics(&events(3)).await.unwrap_err();
-        assert!(matches!(&error, PublishError::Hold { reason } if reason.contains("not there")), "{error:?}");
-    }
 }
 
 #[tokio::test]

@@ -88,6 +88,8 @@ fn names_are_such_as_servers_take() {
     one(&stream(&"a".repeat(91)), "namespace", "longer than");
     one(&format!("{HOST}\ndata_stream = true\nindex_prefix = 'a'"), "index_prefix", "use namespace");
     one(&format!("{HOST}\nnamespace = 'a'"), "namespace", "data_stream = true");
+    one(&format!("{HOST}\ndata_stream = true\nlate = 'today'"), "late", "every day");
+    assert_eq!(problems(&format!("{HOST}\nlate = 'dead_letter'")), []);
 }
 
 #[test]

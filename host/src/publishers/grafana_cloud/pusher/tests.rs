@@ -36,7 +36,14 @@ impl Bench {
             tenant: None,
             ca_file: None,
         };
-        let place = Place::new(destination, Path::new(""), wire::headers(), Duration::from_secs(20)).unwrap();
+        let place = Place::new(
+            destination,
+            Path::new(""),
+            wire::headers(),
+            Duration::from_secs(20),
+            &Secrets::default(),
+        )
+        .unwrap();
         let clock = Arc::new(AtomicI64::new(1_700_000_000_000));
         let (orders, received) = watch::channel(Order::Push);
         let ticking = clock.clone();
@@ -50,6 +57,7 @@ impl Bench {
             interval: Duration::from_secs(15),
             clock: Arc::new(move || ticking.load(Ordering::SeqCst)),
             status: Arc::default(),
+            limit: Arc::new(Limit::new(wire::MAX_BYTES)),
         };
         let ledger = Ledger::new(clock.load(Ordering::SeqCst));
         let work = Loop { push, ledger, orders: received, failures: 0, described: None };
@@ -90,6 +98,7 @@ fn said(outcome: &Outcome) -> &'static str {
         Outcome::Mend(_) => "mend",
         Outcome::Discarded(_) => "discarded",
         Outcome::Early => "early",
+        Outcome::Smaller => "smaller",
         Outcome::Cut => "cut",
     }
 }
@@ -322,4 +331,58 @@ async fn waits_grow_up_to_a_bound_and_advice_is_heeded() {
     bench.work.note(Outcome::Done(1), now);
     assert_eq!((bench.work.push.status.stall(), bench.work.failures), (None, 0));
     drop(bench.orders);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_a_day_ahead_forbids_nothing_if_nothing_was_accepted() {
+    const DAY: i64 = 86_400_000;
+    for (status, ahead) in [(400, "discarded"), (500, "later"), (401, "mend"), (429, "later")] {
+        let mut bench = Bench::new();
+        bench.fold(&["resize"]);
+        assert_eq!(bench.push().await, "done");
+        bench.tick(DAY);
+        bench.store.treat([Treatment::Refuse(Reply::say(status, "too far in the future"))]);
+        assert_eq!((bench.push().await, bench.push().await), (ahead, ahead));
+        bench.store.treat([]);
+        bench.tick(-DAY);
+        bench.fold(&["resize"]);
+        assert_eq!(bench.push().await, "done", "{status}");
+        assert_eq!(bench.counted(), 2.0);
+        // What it took forbids what is older.
+        bench.tick(-2 * 15_000 - 60_000);
+        assert_eq!(bench.push().await, "early");
+    }
+    // So does what it may have taken.
+    let mut bench = Bench::new();
+    bench.tick(DAY);
+    bench.store.treat([Treatment::Refuse(Reply::Tear)]);
+    assert_eq!(bench.push().await, "later");
+    bench.store.treat([]);
+    bench.tick(-DAY);
+    assert_eq!(bench.push().await, "early");
+}
+
+#[tokio::test]
+async fn a_413_makes_smaller_pushes_and_one_for_everything_holds() {
+    let mut bench = Bench::new();
+    let names: Vec<String> = (0..200).map(|number| format!("event {number}")).collect();
+    bench.fold(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let before = bench.work.push.limit.get();
+    bench.store.treat([Treatment::Refuse(Reply::say(413, "too large")), Treatment::Take]);
+    assert_eq!(bench.push().await, "smaller");
+    assert!(bench.work.push.limit.get() < before);
+    assert_eq!(bench.push().await, "done");
+    assert_eq!(bench.counted(), 200.0);
+
+    bench.store.treat([Treatment::Refuse(Reply::say(413, "I am a proxy"))]);
+    let mut said = "smaller";
+    for _ in 0..40 {
+        said = bench.push().await;
+        if said != "smaller" {
+            break;
+        }
+    }
+    assert_eq!((said, bench.work.push.limit.get()), ("mend", before), "that was no limit");
+    bench.store.treat([]);
+    assert_eq!(bench.push().await, "done");
 }
