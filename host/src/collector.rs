@@ -3,26 +3,30 @@
 //! Invariants: it never waits on a publisher; recording never waits on it. What recorders finish stands in lanes (one
 //! per few threads, so that no lock is shared by all) until the collector's task takes it; if the journal refuses
 //! (a publisher that must not lose is behind), lanes fill up to their bound, and what is finished beyond that is
-//! dropped at the door and counted as never accepted.
+//! dropped at the door and counted as never accepted. What an ingest is told is accepted is in the journal, or is open
+//! and will be.
 
 mod clock;
 mod lane;
 mod open;
+mod pool;
+mod room;
 #[cfg(test)]
 mod tests;
 
-pub use crate::journal::Refused;
+pub use crate::journal::{Refused, Reserved};
 pub(crate) use lane::LaneRecord;
 
 use crate::journal::Journal;
 use crate::record::{Batch, EventMetrics, NetworkMetrics, Timestamp};
 use clock::Clock;
-use lane::{Lane, Pool};
+use lane::Lane;
 use open::Ticket;
 use parking_lot::Mutex;
+use pool::{Lease, Pools};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -33,15 +37,25 @@ use uuid::Uuid;
 pub struct CollectorSettings {
     /// Unfinished records. Beyond it the oldest is closed as cancelled.
     pub max_pending: usize,
+    /// The bytes that unfinished records occupy. Beyond it the oldest is closed as cancelled.
+    pub max_pending_bytes: usize,
     /// Finished records that wait for the collector. Beyond it they are dropped and counted.
     pub max_buffered: usize,
+    /// The bytes that they occupy. Beyond it they are dropped and counted.
+    pub max_buffered_bytes: usize,
     /// How long records may wait before they are sealed into a batch that publishers can read.
     pub linger: Duration,
 }
 
 impl Default for CollectorSettings {
     fn default() -> Self {
-        Self { max_pending: 100_000, max_buffered: 65_536, linger: Duration::from_millis(20) }
+        Self {
+            max_pending: 100_000,
+            max_pending_bytes: 64 << 20,
+            max_buffered: 65_536,
+            max_buffered_bytes: 64 << 20,
+            linger: Duration::from_millis(20),
+        }
     }
 }
 
@@ -54,20 +68,21 @@ struct Inner {
     clock: Clock,
     journal: Journal,
     settings: CollectorSettings,
-    open_places: Pool,
-    finished_places: Pool,
+    pools: Pools,
     taken: Mutex<Taken>,
     wake: Notify,
     /// The task sleeps until it is woken; recorders read this after every record.
     asleep: AtomicBool,
     closed: AtomicBool,
+    /// Beside those that lanes count.
+    dropped: AtomicU64,
 }
 
-/// What was taken from the lanes and the journal has refused so far. It keeps its places until it is accepted.
+/// What was taken from the lanes and the journal has refused so far. It keeps its lease until it is accepted.
 #[derive(Default)]
 struct Taken {
     batch: Batch,
-    places: usize,
+    lease: Lease,
 }
 
 /// Keeps lanes on cache lines of their own.
@@ -102,6 +117,9 @@ pub struct CollectorCounts {
 /// How long an ingest waits at most before it takes more; then the journal's overflow decides.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Unfinished records that are closed in one go at the end.
+const CLOSED_PER_TURN: usize = 1_024;
+
 /// A lane that has so many finished records wakes the collector.
 const WAKE_AT: usize = 512;
 
@@ -118,14 +136,13 @@ impl Collector {
             lanes: (0..lanes).map(|_| Padded(Mutex::new(Lane::new()))).collect(),
             clock: Clock::new(),
             journal,
-            // Without a single place, nothing could ever be started.
-            open_places: Pool::new(settings.max_pending.max(1), lanes),
-            finished_places: Pool::new(settings.max_buffered, lanes),
+            pools: Pools::new(&settings, lanes),
             settings,
             taken: Mutex::default(),
             wake: Notify::new(),
             asleep: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
         }))
     }
 
@@ -150,17 +167,30 @@ impl Collector {
         self.0.journal.unpressed(PATIENCE).await;
     }
 
-    /// Whether `records` that recorders finish now would be kept: what an ingest asks before it follows messages.
+    /// Keeps room in the journal for `records` of `bytes` in all: what an ingest does before it follows messages, so that
+    /// what it is told to have taken is appended.
     ///
     /// # Errors
     ///
-    /// The journal takes nothing now, and too many wait for it.
-    pub fn has_room(&self, records: usize) -> Result<(), Refused> {
-        let coming = self.waiting() + records;
-        match self.0.journal.would_take(coming) {
-            Err(Refused::Full { .. }) if coming <= self.0.settings.max_buffered => Ok(()),
-            answer => answer,
-        }
+    /// The journal takes no more now.
+    pub fn reserve(&self, records: usize, bytes: usize) -> Result<Reserved, Refused> {
+        self.0.journal.reserve(records, bytes)
+    }
+
+    /// Appends `batch` to the room that was reserved for it, and leaves it empty: its records are accepted.
+    ///
+    /// # Errors
+    ///
+    /// The host has closed the journal. Nothing was accepted.
+    pub fn accept_reserved(&self, reserved: Reserved, batch: &mut Batch) -> Result<(), Refused> {
+        reserved.append(batch)?;
+        self.wake_if_asleep();
+        Ok(())
+    }
+
+    /// Counts records that were open, have ended and were not accepted: the host ended meanwhile.
+    pub fn count_dropped(&self, records: usize) {
+        self.0.dropped.fetch_add(records as u64, Ordering::Relaxed);
     }
 
     /// Carries records to the journal until [`Collector::close`] is called. One task runs this.
@@ -199,7 +229,8 @@ impl Collector {
             if !accepted {
                 break;
             }
-            taken.places += lane.lock().drain_into(&mut taken.batch);
+            let lease = lane.lock().drain_into(&mut taken.batch);
+            taken.lease.add(lease);
             moved |= !taken.batch.is_empty();
             accepted = self.append(&mut taken);
         }
@@ -212,7 +243,7 @@ impl Collector {
     fn append(&self, taken: &mut Taken) -> bool {
         let accepted = taken.batch.is_empty() || self.0.journal.append(&mut taken.batch).is_ok();
         if accepted {
-            self.0.finished_places.give_back(std::mem::take(&mut taken.places));
+            std::mem::take(&mut taken.lease).give_back(&self.0.pools);
         }
         accepted
     }
@@ -229,16 +260,43 @@ impl Collector {
         self.0.wake.notify_one();
     }
 
-    /// Closes every unfinished record as cancelled: the host is shutting down and nobody will see their end.
-    pub fn cancel_open(&self) -> usize {
+    /// Ends everything: closes the journal, and appends to it what is finished and, as cancelled, what is unfinished. The
+    /// journal's bounds do not refuse that: its bytes have been held all the time, and were accepted. Returns how many
+    /// records were closed.
+    pub fn end(&self) -> usize {
+        let mut closed = self.close_open();
+        self.0.journal.close();
+        self.0.closed.store(true, Ordering::SeqCst);
+        // What was started or finished meanwhile.
+        closed += self.close_open();
+        self.0.wake.notify_one();
+        closed
+    }
+
+    fn close_open(&self) -> usize {
         let now = self.0.clock.now();
-        let close = |Padded(lane): &Padded<Mutex<Lane>>| lane.lock().close_all(now, &self.0.finished_places);
-        self.0.lanes.iter().map(close).sum()
+        let mut taken = self.0.taken.lock();
+        let Taken { batch, lease } = &mut *taken;
+        self.0.journal.append_last(batch);
+        std::mem::take(lease).give_back(&self.0.pools);
+        let mut closed = 0;
+        for Padded(lane) in &self.0.lanes {
+            loop {
+                // In turns: recorders of this lane wait for the lock meanwhile.
+                closed += lane.lock().close_into(batch, CLOSED_PER_TURN, now, &self.0.pools);
+                if batch.is_empty() {
+                    break;
+                }
+                self.0.journal.append_last(batch);
+            }
+        }
+        closed
     }
 
     /// What recorders have done so far.
     pub fn counts(&self) -> CollectorCounts {
-        let mut sum = CollectorCounts::default();
+        let dropped = self.0.dropped.load(Ordering::Relaxed);
+        let mut sum = CollectorCounts { dropped, ..CollectorCounts::default() };
         for Padded(lane) in &self.0.lanes {
             let lane = lane.lock();
             sum.finished += lane.counts.finished;
@@ -258,38 +316,52 @@ impl Collector {
         taken.batch.len() + self.0.lanes.iter().map(|Padded(lane)| lane.lock().finished_len()).sum::<usize>()
     }
 
-    /// Copies of unfinished records, at most `most` of each kind.
-    pub fn pending(&self, most: usize) -> (Vec<EventMetrics>, Vec<NetworkMetrics>) {
-        (self.pending_of(most), self.pending_of(most))
+    /// Copies of unfinished records, at most `most` of each kind, and no more of a kind once `bytes` are reached.
+    pub fn pending(&self, most: usize, bytes: usize) -> (Vec<EventMetrics>, Vec<NetworkMetrics>) {
+        (self.pending_of(most, bytes), self.pending_of(most, bytes))
     }
 
-    fn pending_of<R: LaneRecord>(&self, most: usize) -> Vec<R> {
-        let mut found = Vec::new();
+    fn pending_of<R: LaneRecord>(&self, most: usize, bytes: usize) -> Vec<R> {
+        let (mut found, mut held) = (Vec::new(), 0);
         for Padded(lane) in &self.0.lanes {
             let mut next = Some(0);
             while let Some(at) = next
                 && found.len() < most
+                && held < bytes
             {
                 // In pieces: recorders of this lane wait for the lock meanwhile.
                 let mut lane = lane.lock();
                 let (records, more) = R::open(&mut lane).peek(at, 128);
-                found.extend(records.take(most - found.len()).cloned());
+                for record in records.take(most - found.len()) {
+                    if held >= bytes {
+                        break;
+                    }
+                    held += record.bytes();
+                    found.push(record.clone());
+                }
                 next = more;
             }
         }
         found
     }
 
-    /// Opens a record that starts now.
-    pub(crate) fn start<R: LaneRecord>(&self, record: impl FnOnce(Uuid, Timestamp) -> R) -> OpenRef {
+    /// Opens a record that starts now. Whoever holds it beside the collector says how many `extra` bytes that takes. What
+    /// has to be closed to make room goes into `closed`, or where the collector finds it.
+    pub(crate) fn start<R: LaneRecord>(
+        &self,
+        record: impl FnOnce(Uuid, Timestamp) -> R,
+        extra: usize,
+        mut closed: Option<&mut Batch>,
+    ) -> OpenRef {
+        let pools = &self.0.pools;
         let index = LANE.get();
         let index = if index == usize::MAX { assign_lane() } else { index } & (self.0.lanes.len() - 1);
         let started = self.0.clock.now();
         let time = self.0.clock.wall(started);
         let mut lane = self.lane(index).lock();
-        while !lane.lease_open(&self.0.open_places) {
+        while !lane.lease_open(pools) {
             drop(lane);
-            let freed = self.take_spare_place() || self.close_oldest(started);
+            let freed = self.take_spare_place() || self.close_oldest(started, closed.as_deref_mut());
             if !freed {
                 // The places are on their way: other threads have just taken them, and are about to use them.
                 std::thread::yield_now();
@@ -300,16 +372,23 @@ impl Collector {
             }
         }
         let id = lane.next_id(time);
-        let ticket = R::open(&mut lane).insert(started, || record(id, time));
+        let (ticket, covered) = lane.insert(started, extra, || record(id, time), pools);
+        drop(lane);
+        if !covered {
+            self.relieve(index, closed);
+        }
         OpenRef { lane: index, ticket }
     }
 
     /// Changes an open record. False if it has been closed for others' sake.
     pub(crate) fn update<R: LaneRecord>(&self, open: OpenRef, change: impl FnOnce(&mut R)) -> bool {
         let mut lane = self.lane(open.lane).lock();
-        match R::open(&mut lane).get_mut(open.ticket) {
-            Some((record, _)) => {
-                change(record);
+        match lane.update(open.ticket, change, &self.0.pools) {
+            Some(covered) => {
+                drop(lane);
+                if !covered {
+                    self.relieve(open.lane, None);
+                }
                 true
             }
             None => {
@@ -322,18 +401,19 @@ impl Collector {
     /// Ends an open record now. False if it has been closed for others' sake.
     pub(crate) fn finish<R: LaneRecord>(&self, open: OpenRef, change: impl FnOnce(&mut R)) -> bool {
         let now = self.0.clock.now();
+        let pools = &self.0.pools;
         let mut lane = self.lane(open.lane).lock();
-        if !lane.end(open.ticket, now, change) {
+        let Some(weight) = lane.end(open.ticket, now, change) else {
             lane.counts.ended_late += 1;
             return false;
-        }
+        };
         let waiting = if self.0.closed.load(Ordering::Relaxed) {
-            lane.discard::<R>(open.ticket);
+            lane.discard::<R>(open.ticket, weight, pools);
             0
         } else {
-            lane.finish::<R>(open.ticket, &self.0.finished_places)
+            lane.finish::<R>(open.ticket, weight, pools)
         };
-        lane.return_spare_open(&self.0.open_places);
+        lane.return_spare_open(pools);
         drop(lane);
         if waiting == WAKE_AT {
             self.0.wake.notify_one();
@@ -343,29 +423,28 @@ impl Collector {
         true
     }
 
+    /// Ends an open record now and moves it into `ended`: whoever asked appends it. False if it has been closed for
+    /// others' sake.
+    pub(crate) fn take<R: LaneRecord>(
+        &self,
+        open: OpenRef,
+        change: impl FnOnce(&mut R),
+        ended: &mut Batch,
+    ) -> bool {
+        let now = self.0.clock.now();
+        let mut lane = self.lane(open.lane).lock();
+        let Some(weight) = lane.end(open.ticket, now, change) else {
+            lane.counts.ended_late += 1;
+            return false;
+        };
+        lane.take::<R>(open.ticket, weight, ended, &self.0.pools);
+        lane.return_spare_open(&self.0.pools);
+        true
+    }
+
     /// Whether the record is still open.
     pub(crate) fn is_open<R: LaneRecord>(&self, open: OpenRef) -> bool {
         R::open(&mut self.lane(open.lane).lock()).get_mut(open.ticket).is_some()
-    }
-
-    /// Takes a place that a lane has leased and does not need now. False if there is none.
-    fn take_spare_place(&self) -> bool {
-        self.0.lanes.iter().any(|Padded(lane)| lane.lock().cede_open())
-    }
-
-    /// Closes the oldest open record of all lanes and takes its place away from its lane. False if another thread was
-    /// quicker.
-    fn close_oldest(&self, now: u64) -> bool {
-        let oldest = self
-            .0
-            .lanes
-            .iter()
-            .filter_map(|Padded(lane)| lane.lock().oldest_open().map(|started| (started, lane)))
-            .min_by_key(|(started, _)| *started);
-        let Some((_, lane)) = oldest else { return false };
-        let mut lane = lane.lock();
-        lane.close_oldest(now, &self.0.finished_places);
-        lane.cede_open()
     }
 
     #[inline]

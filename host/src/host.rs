@@ -192,33 +192,31 @@ impl Host {
     }
 
     /// Ends the host: no more records are taken, unfinished ones are closed as cancelled, publishers deliver what is
-    /// left until `patience` is over. Says what became of everything.
+    /// left until `patience` is over. Requests in flight have a quarter of it: what is slow to come in takes no time from
+    /// what was accepted. Says what became of everything.
     pub async fn shutdown(&self, patience: Duration) -> Closing {
         let deadline = Instant::now() + patience;
-        let rest = || deadline.saturating_duration_since(Instant::now());
+        let ingest_deadline = tokio::time::Instant::now() + patience / INGEST_PART;
         self.0.stop.send_replace(true);
         // A reload that is under way is not waited for: the registry starts nothing more once it shuts down.
         let tasks = std::mem::take(&mut *self.0.tasks.lock());
-        // Requests in flight are answered: what they are told is accepted must be in the journal before it is closed.
         for task in tasks {
             let abort = task.abort_handle();
-            if tokio::time::timeout(rest(), task).await.is_err() {
+            if tokio::time::timeout_at(ingest_deadline, task).await.is_err() {
+                tracing::warn!("requests in flight were cut off: the rest of the time is the publishers'");
                 abort.abort();
             }
         }
-        let cancelled = self.0.collector.cancel_open();
-        self.0.collector.close();
-        // A publisher that must not lose anything may still have the journal refuse the last records.
-        while self.0.collector.waiting() > 0 && !rest().is_zero() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            self.0.collector.collect();
-        }
-        self.0.journal.close();
-        let publishers = self.0.registry.shutdown(rest()).await;
-        let never_accepted = self.0.recorder.counts().dropped + self.0.collector.waiting() as u64;
+        // What requests were told is accepted is in the journal, or is unfinished and is appended now.
+        let cancelled = self.0.collector.end();
+        let publishers = self.0.registry.shutdown(deadline.saturating_duration_since(Instant::now())).await;
+        let never_accepted = self.0.recorder.counts().dropped;
         Closing { publishers, cancelled, never_accepted }
     }
 }
+
+/// Requests in flight have this part of a shutdown's time at most.
+const INGEST_PART: u32 = 4;
 
 /// Nobody can shut it down any more: its tasks end by themselves.
 impl Drop for Inner {
@@ -307,7 +305,7 @@ impl Inner {
     }
 
     fn pending(recorder: &Recorder, most: usize) -> Pending {
-        let (events, operations) = recorder.pending(most);
+        let (events, operations) = recorder.pending(most, PENDING_BYTES);
         let counts = recorder.counts();
         let mut pending = Pending {
             events_total: counts.pending.saturating_sub(counts.pending_operations).max(events.len()),
@@ -346,6 +344,9 @@ async fn follow_changes(host: Weak<Inner>, mut watch: Watch, mut stop: watch::Re
         }
     }
 }
+
+/// A report lists no more unfinished records of a kind once they occupy so much.
+const PENDING_BYTES: usize = 8 << 20;
 
 /// A port that was taken may be free by now, a directory may be there: what could not be started is tried so often.
 const RETRY_FAILED: Duration = Duration::from_secs(30);

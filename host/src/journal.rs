@@ -2,7 +2,7 @@
 //!
 //! Invariants: a record is appended once and never copied for a publisher; a cursor that stands still holds back
 //! nobody; and every cursor's books close at any moment ([`Books`]). The journal is bounded in records and bytes,
-//! views included.
+//! views included: one that does not fit any more is built for whoever asks, and not kept.
 //!
 //! Order of calls: [`Journal::append`] puts records into the tail; a full tail is sealed into a batch at once, a
 //! slack one when [`Journal::seal`] is called. Cursors read sealed batches only. A worker reads at its cursor
@@ -20,6 +20,7 @@ pub use books::{Books, DropReason, Dropped, Settled};
 use crate::record::{Batch, SharedBatch, Timestamp, ViewGauge};
 use memory::Memory;
 use parking_lot::Mutex;
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -35,7 +36,7 @@ pub struct JournalSettings {
     pub max_bytes: usize,
     /// Records.
     pub max_records: usize,
-    /// A tail of so many records is sealed at once.
+    /// A tail of so many records is sealed at once, and so is one that occupies a good part of the bytes.
     pub batch_records: usize,
 }
 
@@ -135,15 +136,47 @@ impl Journal {
     /// Nothing was appended and the batch is as it was: the journal is full and has to wait for a publisher, or it is
     /// closed.
     pub fn append(&self, batch: &mut Batch) -> Result<(), Refused> {
+        let (records, bytes) = (batch.len(), batch.bytes());
+        self.append_by(batch, bytes, |memory| memory.reserve(records, bytes).map(|()| (records, bytes)))
+    }
+
+    /// Appends a batch and leaves it empty, although the journal is full or closed: what the host has accepted and held
+    /// elsewhere, at its end. No publisher loses anything for it.
+    pub fn append_last(&self, batch: &mut Batch) {
         let bytes = batch.bytes();
+        let Ok(()) = self.append_by(batch, bytes, |_| Ok::<_, Infallible>((0, 0)));
+    }
+
+    /// Keeps room for `records` of `bytes` in all, which are appended with [`Reserved::append`].
+    ///
+    /// # Errors
+    ///
+    /// What an append would be told.
+    pub fn reserve(&self, records: usize, bytes: usize) -> Result<Reserved, Refused> {
+        let (reserved, overflowed) = {
+            let mut memory = self.0.memory.lock();
+            (memory.reserve(records, bytes), memory.take_overflowed())
+        };
+        warn_of(overflowed);
+        reserved.map(|()| Reserved { journal: self.clone(), records, bytes })
+    }
+
+    /// Appends what `admit` lets through, which says how many records and bytes were reserved for it.
+    fn append_by<E>(
+        &self,
+        batch: &mut Batch,
+        bytes: usize,
+        admit: impl FnOnce(&mut Memory) -> Result<(usize, usize), E>,
+    ) -> Result<(), E> {
         let _order = self.0.order.lock();
         let (sealed, end, overflowed) = {
             let mut memory = self.0.memory.lock();
-            (memory.append(batch, bytes)?, memory.sealed_end(), memory.take_overflowed())
+            let (records, reserved) = admit(&mut memory)?;
+            let sealed = memory.append(batch, bytes);
+            memory.release(records, reserved);
+            (sealed, memory.sealed_end(), memory.take_overflowed())
         };
-        for (publisher, dropped) in overflowed {
-            tracing::warn!(%publisher, dropped, "the journal is full, its oldest records are lost to this publisher");
-        }
+        warn_of(overflowed);
         self.announce(&sealed, end);
         Ok(())
     }
@@ -167,22 +200,13 @@ impl Journal {
         self.0.sealed.send_replace(end);
     }
 
-    /// Whether an append of `records` would be taken now, as far as their number goes.
+    /// Whether an append would be taken now, as far as the number of records goes.
     ///
     /// # Errors
     ///
     /// What the append would be told.
-    pub fn would_take(&self, records: usize) -> Result<(), Refused> {
-        self.0.memory.lock().would_take(records, 0)
-    }
-
-    /// Whether it refuses even a small append: everything that is sent in is refused until a publisher moves on.
-    ///
-    /// # Errors
-    ///
-    /// It does, and why.
-    pub fn takes_anything(&self) -> Result<(), Refused> {
-        self.0.memory.lock().would_take(1, 1_024)
+    pub fn would_take(&self) -> Result<(), Refused> {
+        self.0.memory.lock().would_take()
     }
 
     /// Returns when an append would press nobody, or after `patience`. A publisher that is at work and keeps up, but is
@@ -235,6 +259,42 @@ impl Journal {
             bytes: memory.held_bytes() + self.0.gauge.bytes(),
             accepted: memory.end(),
         }
+    }
+}
+
+fn warn_of(overflowed: Vec<(Arc<str>, u64)>) {
+    for (publisher, dropped) in overflowed {
+        tracing::warn!(%publisher, dropped, "the journal is full, its oldest records are lost to this publisher");
+    }
+}
+
+/// Room in the journal that nothing else gets. What is not used is given back when it is dropped.
+#[derive(Debug)]
+pub struct Reserved {
+    journal: Journal,
+    records: usize,
+    bytes: usize,
+}
+
+impl Reserved {
+    /// Appends a batch and leaves it empty. It may be larger than what was reserved: then the journal is beyond its
+    /// bounds until a publisher has passed.
+    ///
+    /// # Errors
+    ///
+    /// The journal is closed. Nothing was appended and the batch is as it was.
+    pub fn append(mut self, batch: &mut Batch) -> Result<(), Refused> {
+        let (records, bytes) = (self.records, self.bytes);
+        let admit = |memory: &mut Memory| memory.is_open().map(|()| (records, bytes));
+        self.journal.append_by(batch, batch.bytes(), admit)?;
+        (self.records, self.bytes) = (0, 0);
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.journal.0.memory.lock().release(self.records, self.bytes);
     }
 }
 

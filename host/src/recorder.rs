@@ -15,16 +15,18 @@
 //! event.complete(); // or `event.fail("disk full")`; dropping it cancels it
 //! ```
 
+mod follow;
 mod guards;
 mod keyed;
 #[cfg(test)]
 mod tests;
 
+pub use follow::Follower;
 pub use guards::{Event, EventBuilder, Network, NetworkBuilder};
 pub use keyed::{EventKey, Outcome};
 
-use crate::collector::Collector;
-use crate::record::{EventMetrics, NetworkMetrics, Text};
+use crate::collector::{Collector, LaneRecord, OpenRef};
+use crate::record::{Batch, EventMetrics, NetworkMetrics, Text};
 use keyed::Keyed;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,22 +112,27 @@ impl Recorder {
     /// Starts an event whose end is seen elsewhere. One that is open under the same key is closed as cancelled; then
     /// the answer is false.
     pub fn start_event(&self, key: EventKey<'_>) -> bool {
-        self.start_keyed(&key, Some(self.0.process_id))
+        self.start_keyed(&key, Some(self.0.process_id), None)
     }
 
-    /// As [`Recorder::start_event`], for an event of another process, which is not known.
-    pub fn start_remote_event(&self, key: EventKey<'_>) -> bool {
-        self.start_keyed(&key, None)
-    }
-
-    fn start_keyed(&self, key: &EventKey<'_>, process_id: Option<u32>) -> bool {
-        let open = self.0.collector.start(|id, time| {
+    fn start_keyed(
+        &self,
+        key: &EventKey<'_>,
+        process_id: Option<u32>,
+        mut closed: Option<&mut Batch>,
+    ) -> bool {
+        let collector = &self.0.collector;
+        let start = |id, time| {
             let mut event = EventMetrics::started(id, key.event_name, key.task_id, time);
             event.pipeline_id = key.pipeline_id.map(Text::new);
             event.process_id = process_id;
             event
+        };
+        let open = collector.start(start, key.held_bytes(), closed.as_deref_mut());
+        let restarted = self.0.keyed.insert(collector, key, open).is_some_and(|earlier| match closed {
+            Some(closed) => collector.take(earlier, EventMetrics::cancel, closed),
+            None => collector.finish(earlier, EventMetrics::cancel),
         });
-        let restarted = self.0.keyed.insert(&self.0.collector, key, open);
         if restarted {
             self.0.misuse.count(&self.0.misuse.restarted, key, "was started again before it ended");
         }
@@ -144,12 +151,22 @@ impl Recorder {
 
     /// Ends an event started with [`Recorder::start_event`]. False if there is no such event.
     pub fn end_event(&self, key: EventKey<'_>, outcome: Outcome<'_>) -> bool {
-        let end = |event: &mut EventMetrics| outcome.apply(event);
-        let found = self.0.keyed.remove(&key).is_some_and(|open| self.0.collector.finish(open, end));
+        self.end_keyed(&key, |open| {
+            self.0.collector.finish(open, |event: &mut EventMetrics| outcome.apply(event))
+        })
+    }
+
+    fn end_keyed(&self, key: &EventKey<'_>, end: impl FnOnce(OpenRef) -> bool) -> bool {
+        let found = self.0.keyed.remove(key).is_some_and(end);
         if !found {
-            self.0.misuse.count(&self.0.misuse.unmatched_ends, &key, "was ended, but is not open");
+            self.0.misuse.count(&self.0.misuse.unmatched_ends, key, "was ended, but is not open");
         }
         found
+    }
+
+    /// Follows events of other processes, of which messages tell. What ends goes into `ended`.
+    pub fn follow<'a>(&'a self, ended: &'a mut Batch) -> Follower<'a> {
+        Follower::new(self, ended)
     }
 
     /// What recorders have done so far.
@@ -168,9 +185,9 @@ impl Recorder {
         }
     }
 
-    /// Copies of unfinished records, at most `most` of each kind.
-    pub fn pending(&self, most: usize) -> (Vec<EventMetrics>, Vec<NetworkMetrics>) {
-        self.0.collector.pending(most)
+    /// Copies of unfinished records, at most `most` of each kind, and no more of a kind once `bytes` are reached.
+    pub fn pending(&self, most: usize, bytes: usize) -> (Vec<EventMetrics>, Vec<NetworkMetrics>) {
+        self.0.collector.pending(most, bytes)
     }
 }
 

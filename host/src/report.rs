@@ -5,6 +5,7 @@
 //! know a bounded number of names. Statistics are not lost with the history.
 
 mod answers;
+mod durations;
 mod history;
 mod host_metrics;
 mod records;
@@ -17,9 +18,9 @@ pub use answers::{
     OperationCounts, OperationStatistics, PendingReport, Quantiles, RetryDistribution, RetryStatistics,
     RetryStats, SlowEvents, SlowNetworkOperations, Totals,
 };
+pub use durations::QUANTILE_ERROR;
 pub use host_metrics::{Exposition, Number};
 pub use records::{ReportedEvent, ReportedOperation};
-pub use statistics::QUANTILE_ERROR;
 
 use crate::record::{EventMetrics, NetworkMetrics, SharedBatch, Status, Timestamp};
 use history::{Bounds, Held, History, Moment, Snapshot};
@@ -45,6 +46,9 @@ pub struct ReportSettings {
     pub slow_threshold: Duration,
     /// Distinct event names, and distinct operations, with statistics of their own; the rest is in `other`.
     pub max_names: usize,
+    /// The bytes that all these statistics occupy. Beyond it further names are in `other`, and the quantiles of a name
+    /// whose durations spread further are coarser than [`QUANTILE_ERROR`].
+    pub max_statistics_bytes: usize,
 }
 
 impl Default for ReportSettings {
@@ -55,6 +59,7 @@ impl Default for ReportSettings {
             max_age: Duration::from_secs(60 * 60),
             slow_threshold: Duration::from_secs(1),
             max_names: 10_000,
+            max_statistics_bytes: 64 << 20,
         }
     }
 }
@@ -109,7 +114,7 @@ impl Reports {
         };
         let shared = Shared {
             started,
-            statistics: Mutex::new(Statistics::new(settings.max_names)),
+            statistics: Mutex::new(Statistics::new(settings.max_names, settings.max_statistics_bytes)),
             history: Mutex::new(History::new(bounds, started)),
             pending: RwLock::new(None),
         };

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 /// and the plugin directory are watched: what changes is applied without a restart, and a wrong change leaves
 /// everything as it was and is logged. SIGHUP has them read again at once.
 ///
-/// SIGINT (ctrl-c) and SIGTERM end it: nothing more is taken, publishers have shutdown.timeout to deliver what is left,
-/// and the final account is printed. A second signal ends it at once. The log goes to standard
-/// error, and waits for no reader: lines that are not read in time are lost, and counted in /metrics.
+/// SIGINT (ctrl-c) and SIGTERM end it: nothing more is taken, requests in flight have a quarter of shutdown.timeout,
+/// publishers the rest to deliver what is left, and the final account is printed. A second signal ends it at once. The log
+/// goes to standard error, and waits for no reader: lines that are not read in time are lost, and counted in /metrics.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pressroom run
@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
   kill -HUP $(pidof pressroom)                 read the configuration again
 
 Exit codes:
-  0  it was told to end, and everything accepted was published or set aside as a dead letter
-  1  it could not start; or records were lost for lack of time at the end; or a second signal ended it
+  0  it was told to end, and nothing was lost by that: what was left was published or set aside as a dead letter
+  1  it could not start; or records were lost at the end or never accepted; or a second signal ended it
   2  the configuration is wrong; every problem is listed")]
 pub(super) struct Args {
     /// The configuration
@@ -172,13 +172,13 @@ pub(super) fn account(closing: &Closing) -> String {
     }
     if closing.never_accepted > 0 {
         let records = words::counted(closing.never_accepted, "finished record");
-        out.push_str(&format!("{records} never accepted: too many were waiting\n"));
+        out.push_str(&format!("{records} never accepted: too many were waiting, or the host was ending\n"));
     }
     out
 }
 
-/// Losses for want of time at the end are a failure; earlier ones (overflow, a publisher that was removed) were logged
-/// when they happened and are in the account.
+/// Losses at the end are a failure, and so are records that were never accepted. Others (overflow, a publisher that was
+/// removed) were logged when they happened and are in the account.
 fn verdict(closing: &Closing) -> Result<(), Failure> {
     if !closing.balanced() {
         return Err(Failure::failed("the books do not balance; please report this with the account above"));
@@ -189,6 +189,10 @@ fn verdict(closing: &Closing) -> Result<(), Failure> {
         return Err(Failure::failed(format!(
             "{lost} could not be published before shutdown.timeout was over, and are lost"
         )));
+    }
+    if closing.never_accepted > 0 {
+        let lost = words::counted(closing.never_accepted, "finished record");
+        return Err(Failure::failed(format!("{lost} never reached a publisher, and are lost")));
     }
     Ok(())
 }
@@ -254,5 +258,30 @@ impl Signals {
             std::future::pending::<()>().await;
         }
         "ctrl-c"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Books, Dropped};
+    use crate::registry::Account;
+
+    fn closing(dropped: Dropped, never_accepted: u64) -> Closing {
+        let accepted = dropped.total();
+        let books = Books { accepted, dropped, ..Books::default() };
+        let publishers = vec![Account { label: "archive".into(), books }];
+        Closing { publishers, cancelled: 0, never_accepted }
+    }
+
+    #[test]
+    fn an_exit_that_lost_something_is_not_0() {
+        let lost =
+            |dropped, never_accepted| verdict(&closing(dropped, never_accepted)).err().map(|lost| lost.code);
+        assert_eq!(lost(Dropped::default(), 0), None);
+        assert_eq!(lost(Dropped { shutdown: 1, ..Dropped::default() }, 0), Some(1));
+        assert_eq!(lost(Dropped::default(), 1), Some(1), "never accepted");
+        let earlier = Dropped { overflow: 1, removed: 1, ..Dropped::default() };
+        assert_eq!(lost(earlier, 0), None, "that was told when it happened");
     }
 }

@@ -4,35 +4,9 @@
 //! Invariant: a lane's lock is held for a handful of moves, never across anything that waits.
 
 use super::open::{Open, Ticket};
+use super::pool::{Lease, Pools, Share};
 use crate::record::{Batch, EventMetrics, NetworkMetrics, Record, Status, Text, Timestamp};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
-
-/// A number of places that all lanes share. Lanes lease some at a time, so that the shared counter stays off the
-/// path of a record.
-pub(super) struct Pool {
-    left: AtomicUsize,
-    chunk: usize,
-}
-
-impl Pool {
-    pub(super) fn new(places: usize, lanes: usize) -> Self {
-        Self { left: AtomicUsize::new(places), chunk: (places / (lanes * 8)).clamp(1, 256) }
-    }
-
-    /// A lease of `chunk` places, or what is left; 0 if nothing is.
-    fn lease(&self) -> usize {
-        let take = |left: usize| left.checked_sub(self.chunk.min(left));
-        let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
-        before.min(self.chunk)
-    }
-
-    pub(super) fn give_back(&self, places: usize) {
-        if places > 0 {
-            self.left.fetch_add(places, Ordering::Relaxed);
-        }
-    }
-}
 
 /// What happened in a lane; never reset.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,8 +21,10 @@ pub(crate) struct Lane {
     open_events: Open<EventMetrics>,
     open_operations: Open<NetworkMetrics>,
     open_leased: usize,
+    open_bytes: Share,
     finished: Batch,
     finished_leased: usize,
+    finished_bytes: Share,
     sequence: u64,
     pub(super) counts: LaneCounts,
 }
@@ -107,8 +83,10 @@ impl Lane {
             open_events: Open::new(),
             open_operations: Open::new(),
             open_leased: 0,
+            open_bytes: Share::default(),
             finished: Batch::default(),
             finished_leased: 0,
+            finished_bytes: Share::default(),
             sequence: fastrand::u64(..),
             counts: LaneCounts::default(),
         }
@@ -130,11 +108,11 @@ impl Lane {
         self.open_events.len() + self.open_operations.len()
     }
 
-    /// Makes room for one more open record out of `pool`. False if the pool is empty.
+    /// Makes room for one more open record out of the pool of places. False if that is empty.
     #[inline]
-    pub(super) fn lease_open(&mut self, pool: &Pool) -> bool {
+    pub(super) fn lease_open(&mut self, pools: &Pools) -> bool {
         if self.open_len() >= self.open_leased {
-            self.open_leased += pool.lease();
+            self.open_leased += pools.open_places.lease();
         }
         self.open_len() < self.open_leased
     }
@@ -152,7 +130,8 @@ impl Lane {
     }
 
     #[inline]
-    pub(super) fn return_spare_open(&mut self, pool: &Pool) {
+    pub(super) fn return_spare_open(&mut self, pools: &Pools) {
+        let pool = &pools.open_places;
         if self.open_leased - self.open_len() > 2 * pool.chunk {
             self.open_leased -= pool.chunk;
             pool.give_back(pool.chunk);
@@ -166,92 +145,173 @@ impl Lane {
         event.into_iter().chain(operation).min()
     }
 
-    /// Closes the oldest open record as cancelled, to make room.
-    pub(super) fn close_oldest(&mut self, now: u64, pool: &Pool) {
-        self.counts.closed_oldest += u64::from(self.cancel_oldest(now, pool));
+    /// Opens what `record` makes, and charges the lane for it and for `extra` bytes. False if all lanes together are
+    /// beyond their bytes now.
+    #[inline(always)]
+    pub(super) fn insert<R: LaneRecord>(
+        &mut self,
+        started: u64,
+        extra: usize,
+        record: impl FnOnce() -> R,
+        pools: &Pools,
+    ) -> (Ticket, bool) {
+        let charge = |record: &R| saturated(record.bytes() + size_of::<Ticket>() + extra);
+        let (ticket, charge) = R::open(self).insert(started, record, charge);
+        (ticket, self.open_bytes.take(charge as usize, &pools.open_bytes))
     }
 
-    /// Closes all open records as cancelled, and says how many.
-    pub(super) fn close_all(&mut self, now: u64, pool: &Pool) -> usize {
-        std::iter::repeat_with(|| self.cancel_oldest(now, pool)).take_while(|closed| *closed).count()
+    /// Changes an open record. False if all lanes together are beyond their bytes now; nothing if the record has gone.
+    pub(super) fn update<R: LaneRecord>(
+        &mut self,
+        ticket: Ticket,
+        change: impl FnOnce(&mut R),
+        pools: &Pools,
+    ) -> Option<bool> {
+        let (record, _, charge) = R::open(self).get_mut(ticket)?;
+        let before = record.bytes();
+        change(record);
+        let grown = record.bytes().saturating_sub(before);
+        *charge = charge.saturating_add(saturated(grown));
+        Some(self.open_bytes.take(grown, &pools.open_bytes))
     }
 
-    fn cancel_oldest(&mut self, now: u64, pool: &Pool) -> bool {
+    /// Whether the bytes of its open records are within what all lanes may have together.
+    pub(super) fn covers_open_bytes(&mut self, pools: &Pools) -> bool {
+        self.open_bytes.cover(&pools.open_bytes)
+    }
+
+    pub(super) fn return_spare_open_bytes(&mut self, pools: &Pools) {
+        self.open_bytes.return_spare(&pools.open_bytes);
+    }
+
+    /// Closes the oldest open record as cancelled, to make room. It goes into `closed`, or where the collector finds it.
+    pub(super) fn close_oldest(&mut self, now: u64, closed: Option<&mut Batch>, pools: &Pools) {
+        self.counts.closed_oldest += u64::from(self.cancel_oldest(now, closed, pools));
+    }
+
+    /// Moves what is finished into `batch`, and then open records, closed as cancelled, the oldest first, until `batch`
+    /// holds `most`. Returns how many were closed.
+    pub(super) fn close_into(&mut self, batch: &mut Batch, most: usize, now: u64, pools: &Pools) -> usize {
+        self.drain_into(batch).give_back(pools);
+        let mut closed = 0;
+        while batch.len() < most && self.cancel_oldest(now, Some(batch), pools) {
+            closed += 1;
+        }
+        closed
+    }
+
+    fn cancel_oldest(&mut self, now: u64, closed: Option<&mut Batch>, pools: &Pools) -> bool {
         let event = self.open_events.oldest();
         let operation = self.open_operations.oldest();
         match (event, operation) {
             (Some((ticket, event)), operation) if operation.is_none_or(|(_, other)| event <= other) => {
-                self.close::<EventMetrics>(ticket, now, pool)
+                self.close::<EventMetrics>(ticket, now, closed, pools)
             }
-            (_, Some((ticket, _))) => self.close::<NetworkMetrics>(ticket, now, pool),
+            (_, Some((ticket, _))) => self.close::<NetworkMetrics>(ticket, now, closed, pools),
             (_, None) => false,
         }
     }
 
-    fn close<R: LaneRecord>(&mut self, ticket: Ticket, now: u64, pool: &Pool) -> bool {
-        let ended = self.end(ticket, now, R::cancel);
-        if ended {
-            self.finish::<R>(ticket, pool);
+    fn close<R: LaneRecord>(
+        &mut self,
+        ticket: Ticket,
+        now: u64,
+        closed: Option<&mut Batch>,
+        pools: &Pools,
+    ) -> bool {
+        let Some(weight) = self.end(ticket, now, R::cancel) else { return false };
+        match closed {
+            Some(closed) => self.take::<R>(ticket, weight, closed, pools),
+            None => drop(self.finish::<R>(ticket, weight, pools)),
         }
-        ended
+        true
     }
 
     pub(super) fn finished_len(&self) -> usize {
         self.finished.len()
     }
 
-    /// Ends an open record at `now`, where it stands. False if it has gone.
+    /// Ends an open record at `now`, where it stands. Says what it weighs now; nothing if it has gone.
     #[inline(always)]
     pub(super) fn end<R: LaneRecord>(
         &mut self,
         ticket: Ticket,
         now: u64,
         change: impl FnOnce(&mut R),
-    ) -> bool {
-        let Some((record, started)) = R::open(self).get_mut(ticket) else { return false };
+    ) -> Option<usize> {
+        let (record, started, charge) = R::open(self).get_mut(ticket)?;
         let took = now.saturating_sub(started);
         record.end(Timestamp::from_nanos(record.start_time().as_nanos().saturating_add(took)));
         change(record);
-        true
+        // An end brings an error at most.
+        let error = record.error().map_or(0, str::len);
+        *charge = charge.saturating_add(saturated(error));
+        let weight = *charge as usize;
+        self.open_bytes.add(error);
+        Some(weight)
     }
 
     /// Puts an open record that has ended where the collector finds it. Returns how many wait; 0 if it had to be
     /// dropped.
     #[inline(always)]
-    pub(super) fn finish<R: LaneRecord>(&mut self, ticket: Ticket, pool: &Pool) -> usize {
+    pub(super) fn finish<R: LaneRecord>(&mut self, ticket: Ticket, weight: usize, pools: &Pools) -> usize {
         let waiting = self.finished.len();
         if waiting >= self.finished_leased {
-            self.finished_leased += pool.lease();
+            self.finished_leased += pools.finished_places.lease();
         }
-        if waiting >= self.finished_leased {
-            self.discard::<R>(ticket);
+        let has_room =
+            waiting < self.finished_leased && self.finished_bytes.try_take(weight, &pools.finished_bytes);
+        if !has_room {
+            self.discard::<R>(ticket, weight, pools);
             return 0;
         }
         let Some(record) = R::open(self).remove(ticket) else { return 0 };
+        self.open_bytes.release(weight, &pools.open_bytes);
         R::finished(&mut self.finished).push(record);
         self.counts.finished += 1;
         waiting + 1
     }
 
-    /// Drops an open record that has ended and that nobody can take.
+    /// Moves an open record that has ended into `ended`.
+    pub(super) fn take<R: LaneRecord>(
+        &mut self,
+        ticket: Ticket,
+        weight: usize,
+        ended: &mut Batch,
+        pools: &Pools,
+    ) {
+        if let Some(record) = R::open(self).remove(ticket) {
+            self.open_bytes.release(weight, &pools.open_bytes);
+            R::finished(ended).push(record);
+            self.counts.finished += 1;
+        }
+    }
+
+    /// Drops an open record that has ended and for which there is no room.
     #[cold]
-    pub(super) fn discard<R: LaneRecord>(&mut self, ticket: Ticket) {
+    pub(super) fn discard<R: LaneRecord>(&mut self, ticket: Ticket, weight: usize, pools: &Pools) {
         if R::open(self).remove(ticket).is_some() {
+            self.open_bytes.release(weight, &pools.open_bytes);
             self.counts.dropped += 1;
         }
     }
 
     /// Moves the finished records into `batch`, whose buffers the lane keeps for the next ones if it is empty. Returns
-    /// how many places they held; those go back when the records are accepted.
-    pub(super) fn drain_into(&mut self, batch: &mut Batch) -> usize {
+    /// what they held; that goes back when the records are accepted.
+    pub(super) fn drain_into(&mut self, batch: &mut Batch) -> Lease {
         if batch.is_empty() {
             std::mem::swap(batch, &mut self.finished);
         } else {
             batch.events.append(&mut self.finished.events);
             batch.operations.append(&mut self.finished.operations);
         }
-        std::mem::take(&mut self.finished_leased)
+        Lease { places: std::mem::take(&mut self.finished_leased), bytes: self.finished_bytes.hand_over() }
     }
+}
+
+/// A charge is kept in 32 bits: one record of 4 GiB counts as just that.
+fn saturated(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// A version 7 UUID (RFC 9562) of `start` and a number that tells records of the same moment apart.

@@ -21,6 +21,8 @@ pub(crate) struct Open<R> {
 
 struct Slot<R> {
     generation: u32,
+    /// What the record is charged for, in bytes.
+    charge: u32,
     /// Towards the older one; in a free slot, the next free one.
     older: u32,
     newer: u32,
@@ -41,45 +43,59 @@ impl<R> Open<R> {
         self.len
     }
 
-    /// Puts in what `record` makes: in its slot, so that nothing so large is moved on the way there.
+    /// Puts in what `record` makes: in its slot, so that nothing so large is moved on the way there. `charge` says what
+    /// it is charged for; that is returned.
     #[inline(always)]
-    pub(super) fn insert(&mut self, started: u64, record: impl FnOnce() -> R) -> Ticket {
+    pub(super) fn insert(
+        &mut self,
+        started: u64,
+        record: impl FnOnce() -> R,
+        charge: impl FnOnce(&R) -> u32,
+    ) -> (Ticket, u32) {
         if self.free == NONE {
             self.grow();
         }
         let (index, newest) = (self.free, self.newest);
         // There is one, for the index came out of `grow` or out of a ticket.
         let Some(slot) = self.slots.get_mut(index as usize) else {
-            return Ticket { index: NONE, generation: 0 };
+            return (Ticket { index: NONE, generation: 0 }, 0);
         };
-        slot.content.get_or_insert_with(record);
+        slot.charge = charge(slot.content.get_or_insert_with(record));
         slot.started = started;
         self.free = slot.older;
         (slot.older, slot.newer) = (newest, NONE);
-        let ticket = Ticket { index, generation: slot.generation };
+        let (ticket, charge) = (Ticket { index, generation: slot.generation }, slot.charge);
         match self.slots.get_mut(newest as usize) {
             Some(before) => before.newer = index,
             None => self.oldest = index,
         }
         self.newest = index;
         self.len += 1;
-        ticket
+        (ticket, charge)
     }
 
     #[cold]
     fn grow(&mut self) {
         self.free = u32::try_from(self.slots.len()).unwrap_or(NONE);
-        self.slots.push(Slot { generation: 0, older: NONE, newer: NONE, started: 0, content: None });
+        self.slots.push(Slot {
+            generation: 0,
+            charge: 0,
+            older: NONE,
+            newer: NONE,
+            started: 0,
+            content: None,
+        });
     }
 
-    /// The record, and when it started.
+    /// The record, when it started, and what it is charged for.
     #[inline(always)]
-    pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<(&mut R, u64)> {
+    pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<(&mut R, u64, &mut u32)> {
         let slot = self.slots.get_mut(ticket.index as usize)?;
         if slot.generation != ticket.generation {
             return None;
         }
-        slot.content.as_mut().map(|record| (record, slot.started))
+        let Slot { content, started, charge, .. } = slot;
+        content.as_mut().map(|record| (record, *started, charge))
     }
 
     #[inline(always)]
@@ -132,10 +148,12 @@ mod tests {
             let mut model: Vec<(Ticket, usize)> = Vec::new();
             for (number, (insert, at)) in choices.into_iter().enumerate() {
                 if insert || model.is_empty() {
-                    model.push((open.insert(number as u64, || number), number));
+                    let (ticket, charge) = open.insert(number as u64, || number, |number| *number as u32);
+                    prop_assert_eq!(charge as usize, number);
+                    model.push((ticket, number));
                 } else {
                     let (ticket, number) = model.remove(at % model.len());
-                    prop_assert_eq!(open.get_mut(ticket), Some((&mut { number }, number as u64)));
+                    prop_assert_eq!(open.get_mut(ticket), Some((&mut { number }, number as u64, &mut (number as u32))));
                     prop_assert_eq!(open.remove(ticket), Some(number));
                     prop_assert!(open.remove(ticket).is_none());
                     prop_assert!(open.get_mut(ticket).is_none());

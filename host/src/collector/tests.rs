@@ -1,6 +1,6 @@
 use super::*;
 use crate::journal::{JournalSettings, Overflow, Settled, Start};
-use crate::record::Status;
+use crate::record::{Record, Status};
 use crate::recorder::Recorder;
 use std::collections::HashSet;
 
@@ -122,15 +122,112 @@ fn closing_loses_nothing_uncounted() {
 }
 
 #[test]
-fn what_is_open_at_the_end_is_cancelled_for_no_lack_of_room() {
+fn what_is_open_at_the_end_is_appended_as_cancelled_for_no_lack_of_room() {
     let (journal, collector, recorder) = collector(100, 100);
     let (a, b) = (recorder.event("a").start(), recorder.network("GET", "h", 1).start());
-    assert_eq!(collector.cancel_open(), 2);
-    collector.close();
+    assert_eq!(collector.end(), 2);
     assert_eq!((journal.held().accepted, collector.counts().closed_oldest), (2, 0));
     a.complete();
     b.finish(0, 0);
     assert_eq!((journal.held().accepted, collector.counts().ended_late), (2, 2));
+}
+
+#[test]
+fn seventy_thousand_open_events_are_appended_at_the_end_though_the_buffer_and_the_journal_are_smaller() {
+    let settings = JournalSettings { max_records: 10, batch_records: 10, ..JournalSettings::default() };
+    let journal = Journal::new(settings, Box::new(|_| {}));
+    let collector = Collector::new(journal.clone(), CollectorSettings::default());
+    let recorder = Recorder::new(collector.clone());
+    let [block, other] = [("block", Overflow::Block), ("other", Overflow::DropOldest)]
+        .map(|(label, overflow)| journal.cursor(label.into(), Start::Newest, overflow));
+    (0..20).for_each(|_| recorder.event("finished").start().complete());
+    collector.collect();
+    (0..5).for_each(|_| recorder.event("refused").start().complete());
+    (0..70_000).for_each(|_| std::mem::forget(recorder.event("open").start()));
+    assert_eq!(collector.end(), 70_000);
+    assert_eq!((collector.counts().dropped, collector.counts().pending, collector.waiting()), (0, 0, 0));
+    for cursor in [block, other] {
+        cursor.stop();
+        let books = cursor.books();
+        assert_eq!((books.accepted, books.dropped.total()), (70_025, 0), "nothing makes room for it");
+    }
+}
+
+/// Of a length that no record holds in place.
+fn long(number: usize) -> String {
+    format!("{number:01000}")
+}
+
+#[test]
+fn open_records_are_bounded_in_bytes_and_the_oldest_are_closed() {
+    let journal = Journal::new(JournalSettings::default(), Box::new(|_| {}));
+    let cursor = journal.cursor("a".into(), Start::Newest, Overflow::DropOldest);
+    let settings = CollectorSettings { max_pending_bytes: 1 << 20, ..CollectorSettings::default() };
+    let collector = Collector::new(journal.clone(), settings);
+    let recorder = Recorder::new(collector.clone());
+    // On many threads, so that lanes have bytes leased that others want.
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let recorder = &recorder;
+            scope.spawn(move || {
+                for number in 0..500 {
+                    let name = long(thread * 500 + number);
+                    std::mem::forget(recorder.event(&name).task(&name).pipeline(&name).start());
+                }
+            });
+        }
+    });
+    let (open, _) = collector.pending(usize::MAX, usize::MAX);
+    let held: usize = open.iter().map(Record::bytes).sum();
+    assert!(held <= 1 << 20, "{held}");
+    assert!(held >= 1 << 19, "{held}: what is leased and not used is no loss");
+    let counts = collector.counts();
+    assert_eq!((counts.closed_oldest, counts.dropped), (4_000 - open.len() as u64, 0));
+    // An attribute counts, too; and one that is larger than everything closes all, itself included.
+    let event = recorder.event("e").start();
+    event.attribute("all", "x".repeat(1 << 20));
+    assert_eq!(collector.counts().pending, 0);
+    recorder.event("after").start().complete();
+    collector.collect();
+    assert_eq!(cursor.books().accepted, 4_002);
+    let listed = recorder.event(&long(0)).start_owned();
+    let _second = recorder.event(&long(1)).start_owned();
+    assert_eq!(collector.pending(100, 1).0.len(), 1, "a list ends when its bytes are reached");
+    drop(listed);
+}
+
+#[test]
+fn finished_records_are_bounded_in_bytes_while_the_journal_refuses() {
+    let settings = JournalSettings { max_records: 1, batch_records: 1, ..JournalSettings::default() };
+    let journal = Journal::new(settings, Box::new(|_| {}));
+    let settings = CollectorSettings { max_buffered_bytes: 1 << 20, ..CollectorSettings::default() };
+    let collector = Collector::new(journal.clone(), settings);
+    let recorder = Recorder::new(collector.clone());
+    let cursor = journal.cursor("block".into(), Start::Newest, Overflow::Block);
+    let error = "x".repeat(60_000);
+    let record = |times: usize| {
+        for _ in 0..times {
+            recorder.event("e").start().fail(&error);
+            collector.collect();
+        }
+    };
+    record(1);
+    record(100);
+    let waiting = collector.waiting();
+    assert!((10..=17).contains(&waiting), "{waiting} of 60 KB each in a MiB");
+    assert_eq!(collector.counts().dropped, 100 - waiting as u64);
+    let pass = || {
+        let delivered = cursor.read(200, usize::MAX).iter().map(|segment| segment.events.len() as u64).sum();
+        cursor.settle(Settled { delivered, ..Settled::default() });
+        cursor.acknowledge();
+        collector.collect();
+    };
+    pass();
+    pass();
+    assert_eq!((collector.waiting(), collector.counts().pending), (0, 0));
+    pass();
+    record(1);
+    assert_eq!(collector.counts().dropped, 100 - waiting as u64, "the bytes come back");
 }
 
 #[test]
@@ -148,11 +245,11 @@ fn ids_are_unique_and_sort_by_start() {
             scope.spawn(|| (0..1_000).for_each(|_| std::mem::forget(recorder.event("e").start())));
         }
     });
-    let (events, operations) = collector.pending(usize::MAX);
+    let (events, operations) = collector.pending(usize::MAX, usize::MAX);
     assert_eq!((events.len(), operations.len()), (8_000, 0));
     assert_eq!(events.iter().map(|event| event.id).collect::<HashSet<_>>().len(), 8_000);
     assert!(events.iter().all(|event| event.status == Status::Pending && event.end_time.is_none()));
-    assert_eq!(collector.pending(7).0.len(), 7);
+    assert_eq!(collector.pending(7, usize::MAX).0.len(), 7);
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,8 +27,12 @@ pub struct JournalConfig {
 pub struct RecorderConfig {
     /// Unfinished records; beyond, the oldest is closed as cancelled.
     pub max_pending: usize,
+    /// The bytes that unfinished records occupy; beyond, the oldest is closed as cancelled.
+    pub max_pending_bytes: ByteSize,
     /// Finished records that wait for the collector; beyond, they are dropped and counted.
     pub max_buffered: usize,
+    /// The bytes that they occupy; beyond, they are dropped and counted.
+    pub max_buffered_bytes: ByteSize,
 }
 
 /// `[reports]`: what reports are made of.
@@ -48,6 +52,8 @@ pub struct ReportsConfig {
     pub slow_threshold: Duration,
     /// Distinct names in the statistics; the rest is in `other`.
     pub max_names: usize,
+    /// The bytes that the statistics of names occupy; beyond, further names are in `other`, and quantiles are coarser.
+    pub max_statistics_bytes: ByteSize,
 }
 
 /// `[server]`: the host's own HTTP.
@@ -135,7 +141,12 @@ impl Default for JournalConfig {
 
 impl Default for RecorderConfig {
     fn default() -> Self {
-        Self { max_pending: 100_000, max_buffered: 65_536 }
+        Self {
+            max_pending: 100_000,
+            max_pending_bytes: ByteSize::mib(64),
+            max_buffered: 65_536,
+            max_buffered_bytes: ByteSize::mib(64),
+        }
     }
 }
 
@@ -147,6 +158,7 @@ impl Default for ReportsConfig {
             max_age: Duration::from_secs(60 * 60),
             slow_threshold: Duration::from_secs(1),
             max_names: 10_000,
+            max_statistics_bytes: ByteSize::mib(64),
         }
     }
 }
@@ -207,7 +219,9 @@ impl Section for JournalConfig {
 impl Section for RecorderConfig {
     fn validate(&self, check: &mut Check<'_>) {
         check.positive("max_pending", self.max_pending as u64);
+        check.positive("max_pending_bytes", self.max_pending_bytes.bytes());
         check.positive("max_buffered", self.max_buffered as u64);
+        check.positive("max_buffered_bytes", self.max_buffered_bytes.bytes());
     }
 }
 
@@ -216,6 +230,7 @@ impl Section for ReportsConfig {
         check.positive("max_records", self.max_records as u64);
         check.lasting("max_age", self.max_age);
         check.positive("max_names", self.max_names as u64);
+        check.positive("max_statistics_bytes", self.max_statistics_bytes.bytes());
     }
 }
 

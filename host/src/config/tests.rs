@@ -82,13 +82,16 @@ max_bytes = "256MiB"
 max_records = 1_000_000
 [recorder]
 max_pending = 100_000
+max_pending_bytes = "64MiB"
 max_buffered = 65_536
+max_buffered_bytes = "64MiB"
 [reports]
 max_records = 100_000
 max_bytes = "8MiB"
 max_age = "1h"
 slow_threshold = "1s"
 max_names = 10_000
+max_statistics_bytes = "64MiB"
 [server]
 enabled = true
 listen = "127.0.0.1:4680"
@@ -154,7 +157,7 @@ fn the_example_is_read_in_its_order() {
     assert_eq!(only.attributes["region"], ["eu", "us"]);
     assert_eq!(only.attributes["zone"], ["3"]);
     assert_eq!(only.keep.unwrap().of_one(), 0.1);
-    assert_eq!((search.kind.as_str(), search.line), ("search", 33));
+    assert_eq!((search.kind.as_str(), search.line), ("search", 36));
 
     assert_eq!((archive.delivery.from, archive.delivery.overflow), (From::Oldest, Overflow::Block));
     assert_eq!(archive.delivery.only.as_ref().unwrap().status, [OnlyStatus::Cancelled]);
@@ -178,7 +181,7 @@ fn secrets_are_never_shown() {
     let problem = search.problem_at("url", "cannot reach https://s3same-open@search");
     assert_eq!(
         problem.to_string(),
-        "pressroom.toml:42:7: publishers.search.url: cannot reach https://[redacted]@search"
+        "pressroom.toml:45:7: publishers.search.url: cannot reach https://[redacted]@search"
     );
     for shown in [
         format!("{config:?}"),

@@ -435,7 +435,9 @@ fn collector_settings(config: &Config) -> CollectorSettings {
     let recorder = &config.recorder;
     CollectorSettings {
         max_pending: recorder.max_pending,
+        max_pending_bytes: recorder.max_pending_bytes.as_usize(),
         max_buffered: recorder.max_buffered,
+        max_buffered_bytes: recorder.max_buffered_bytes.as_usize(),
         ..CollectorSettings::default()
     }
 }
@@ -448,6 +450,7 @@ fn report_settings(config: &Config) -> ReportSettings {
         max_age: reports.max_age,
         slow_threshold: reports.slow_threshold,
         max_names: reports.max_names,
+        max_statistics_bytes: reports.max_statistics_bytes.as_usize(),
         ..ReportSettings::default()
     }
 }

@@ -19,7 +19,7 @@ fn shutting_down(host: &Inner) -> Vec<String> {
 
 /// What is sent in is answered 429.
 fn refusing(host: &Inner) -> Vec<String> {
-    match host.journal.takes_anything() {
+    match host.journal.would_take() {
         Err(refused @ Refused::Full { .. }) => vec![format!("records are refused: {refused}")],
         _ => Vec::new(),
     }

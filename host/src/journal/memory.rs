@@ -3,14 +3,19 @@
 //! Invariant: `next` (read up to) and `acknowledged` (settled up to) of a cursor never go back, and
 //! `acknowledged <= next`. A batch leaves when every cursor has acknowledged it, or when the journal overflows.
 
+mod room;
+
 use super::pace::Pace;
-use super::{Books, DropReason, JournalSettings, Overflow, Refused, Segment, Settled, Start};
+use super::{Books, DropReason, JournalSettings, Overflow, Segment, Settled, Start};
 use crate::record::{Batch, Record, SharedBatch, Timestamp, ViewGauge};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// A tail of this part of the journal's bytes is sealed: what is not sealed cannot make room.
+const TAIL_PART: usize = 32;
 
 pub(super) struct Memory {
     settings: JournalSettings,
@@ -20,6 +25,8 @@ pub(super) struct Memory {
     bytes: usize,
     tail: Batch,
     tail_bytes: usize,
+    /// Room that is kept for records and bytes to come.
+    reserved: (usize, usize),
     /// The position after the last record, the tail's included.
     end: u64,
     cursors: Vec<Place>,
@@ -68,6 +75,7 @@ impl Memory {
     pub(super) fn new(mut settings: JournalSettings, gauge: ViewGauge) -> Self {
         // The tail cannot be dropped, so it must not be the whole of a small journal.
         settings.batch_records = settings.batch_records.min(settings.max_records).max(1);
+        gauge.limit(settings.max_bytes);
         Self {
             settings,
             gauge,
@@ -75,6 +83,7 @@ impl Memory {
             bytes: 0,
             tail: Batch::default(),
             tail_bytes: 0,
+            reserved: (0, 0),
             end: 0,
             cursors: Vec::new(),
             next_id: 0,
@@ -83,15 +92,8 @@ impl Memory {
         }
     }
 
-    pub(super) fn append(
-        &mut self,
-        batch: &mut Batch,
-        bytes: usize,
-    ) -> Result<Vec<Arc<SharedBatch>>, Refused> {
-        if self.closed {
-            return Err(Refused::Closed);
-        }
-        self.make_room(batch.len(), bytes)?;
+    /// Appends records: there is room for them, or they are taken without.
+    pub(super) fn append(&mut self, batch: &mut Batch, bytes: usize) -> Vec<Arc<SharedBatch>> {
         self.end += batch.len() as u64;
         let mut rest = bytes;
         let mut sealed = Vec::new();
@@ -111,12 +113,14 @@ impl Memory {
             let counts = (taken.len(), taken_operations.len());
             self.tail.events.extend(events.by_ref().take(counts.0));
             self.tail.operations.extend(operations.by_ref().take(counts.1));
-            if self.tail.len() >= self.settings.batch_records {
+            let is_full = self.tail.len() >= self.settings.batch_records
+                || self.tail_bytes >= self.settings.max_bytes / TAIL_PART;
+            if is_full {
                 let rest = events.len() + operations.len();
                 sealed.extend(self.seal_before(rest));
             }
         }
-        Ok(sealed)
+        sealed
     }
 
     /// Who has lost records to an overflow since this was asked last, and how many in all.
@@ -134,92 +138,18 @@ impl Memory {
             return None;
         }
         let first = self.end - (self.tail.len() + rest) as u64;
-        let (tail, bytes) = (std::mem::take(&mut self.tail), std::mem::take(&mut self.tail_bytes));
+        let (mut tail, bytes) = (std::mem::take(&mut self.tail), std::mem::take(&mut self.tail_bytes));
+        if self.end - first < self.settings.batch_records as u64 / 2 {
+            // It was to grow, and does not any more.
+            tail.events.shrink_to_fit();
+            tail.operations.shrink_to_fit();
+        }
         let batch = Arc::new(SharedBatch::weighed(first, tail, bytes, self.gauge.clone()));
         if !self.cursors.is_empty() {
-            self.bytes += weight(&batch);
+            self.bytes += batch.held_bytes();
             self.batches.push_back(batch.clone());
         }
         Some(batch)
-    }
-
-    fn has_room(&self, records: usize, bytes: usize) -> bool {
-        self.held_records() + records <= self.settings.max_records
-            && self.held_bytes() + self.gauge.bytes() + bytes <= self.settings.max_bytes
-    }
-
-    /// Drops the oldest batches until there is room, moving the hindmost cursors on. Nothing is dropped if there is no
-    /// room to be made that way, because a cursor that must not lose anything is in it.
-    fn make_room(&mut self, records: usize, bytes: usize) -> Result<(), Refused> {
-        if self.has_room(records, bytes) {
-            return Ok(());
-        }
-        let hindmost = self.hindmost_blocking();
-        let limit = hindmost.map_or(u64::MAX, |place| place.acknowledged);
-        let label = hindmost.map(|place| place.label.clone());
-        if let Some(label) = label
-            && !self.could_have_room(records, bytes, limit)
-        {
-            return Err(Refused::Full { label });
-        }
-        while !self.has_room(records, bytes) {
-            let Some(oldest) = self.batches.front().filter(|oldest| oldest.end() <= limit) else {
-                // What is left to let go are views: they can be built again.
-                self.batches.iter().for_each(|batch| batch.forget_views());
-                break;
-            };
-            let (first, end) = (oldest.first(), oldest.end());
-            for place in self.cursors.iter_mut().filter(|place| place.is_behind(end)) {
-                let lost = end - place.next.clamp(first, end);
-                if lost > 0 {
-                    place.overflows += 1;
-                    place.last_loss = Some(Timestamp::now());
-                    place.books.dropped.overflow += lost;
-                    // The first time, the second, the fourth …: loud, and no flood while it goes on.
-                    if place.overflows.is_power_of_two() {
-                        self.overflowed.push((place.label.clone(), place.books.dropped.overflow));
-                    }
-                }
-                place.next = place.next.max(end);
-                place.acknowledged = place.acknowledged.max(end);
-            }
-            self.forget_oldest();
-        }
-        Ok(())
-    }
-
-    /// The hindmost of the cursors that must not lose anything.
-    fn hindmost_blocking(&self) -> Option<&Place> {
-        let blocking = self.cursors.iter().filter(|place| place.overflow == Overflow::Block);
-        let unfinished = blocking.filter(|place| place.stop.is_none_or(|stop| place.acknowledged < stop));
-        unfinished.min_by_key(|place| place.acknowledged)
-    }
-
-    /// What an append of `records` that weigh `bytes` would be told now.
-    pub(super) fn would_take(&self, records: usize, bytes: usize) -> Result<(), Refused> {
-        if self.closed {
-            return Err(Refused::Closed);
-        }
-        match self.hindmost_blocking() {
-            Some(place)
-                if !self.has_room(records, bytes)
-                    && !self.could_have_room(records, bytes, place.acknowledged) =>
-            {
-                Err(Refused::Full { label: place.label.clone() })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether there would be room if all views were gone, and all batches that end at `limit` or before. Where nothing
-    /// sealed would be left there is: a journal that is empty takes anything, or it would never be taken.
-    fn could_have_room(&self, records: usize, bytes: usize, limit: u64) -> bool {
-        let stay = self.batches.partition_point(|batch| batch.end() <= limit);
-        let Some(oldest) = self.batches.get(stay) else { return true };
-        let held = usize::try_from(self.end - oldest.first()).unwrap_or(usize::MAX);
-        let held_bytes: usize = self.batches.iter().skip(stay).map(weight).sum();
-        held + records <= self.settings.max_records
-            && held_bytes + self.tail_bytes + bytes <= self.settings.max_bytes
     }
 
     /// Whether whoever appends does well to wait a little: a publisher that is at work and keeps up is more than
@@ -236,13 +166,14 @@ impl Memory {
             let lag = place.stop.unwrap_or(end).saturating_sub(place.acknowledged);
             usize::try_from(lag).unwrap_or(usize::MAX) > allowed.max(1) && place.pace.keeps_up(lag, now)
         };
-        self.cursors.iter_mut().filter(|place| place.active).any(pressing) || self.would_take(1, 0).is_err()
+        self.cursors.iter_mut().filter(|place| place.active).any(pressing) || self.would_take().is_err()
     }
 
     fn forget_oldest(&mut self) {
         if let Some(batch) = self.batches.pop_front() {
-            self.bytes = self.bytes.saturating_sub(weight(&batch));
+            self.bytes = self.bytes.saturating_sub(batch.held_bytes());
             batch.forget_views();
+            self.limit_views();
         }
     }
 
@@ -437,7 +368,12 @@ impl Memory {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.bytes + self.tail_bytes
+        self.bytes + self.tail_weight()
+    }
+
+    /// What the tail will weigh when it is sealed.
+    fn tail_weight(&self) -> usize {
+        if self.tail.is_empty() { 0 } else { self.tail_bytes + size_of::<SharedBatch>() }
     }
 
     fn place(&mut self, id: u32) -> Option<&mut Place> {
@@ -452,11 +388,6 @@ fn fitting<R>(records: &[R], room: usize) -> (&[R], &[R]) {
 
 fn weigh<R: Record>(records: &[R]) -> usize {
     records.iter().map(Record::bytes).sum()
-}
-
-/// What a batch occupies, without its views: many batches of a few records each weigh more than their records.
-fn weight(batch: &Arc<SharedBatch>) -> usize {
-    batch.record_bytes() + size_of::<SharedBatch>()
 }
 
 /// The records `rows` of `batch`, counted over both kinds, as rows of each kind.

@@ -1,3 +1,5 @@
+mod bounds;
+
 use super::*;
 use crate::record::{EventMetrics, Format, NetworkMetrics, Record, Rows, Timestamp};
 use proptest::prelude::*;

@@ -1,8 +1,8 @@
 //! A batch as the journal keeps it: immutable records, and the views of them that somebody asked for.
 //!
-//! Invariant: a view is built at most once per batch, whoever asks; every publisher that wants it shares it. Views, the
-//! verdicts of rules among them, count in the journal's byte bound ([`ViewGauge`]) and are let go when no active cursor
-//! needs them any more.
+//! Invariant: a view is built at most once per batch, whoever asks, and every publisher that wants it shares it, as long
+//! as the journal has room for it. Views, the verdicts of rules among them, count in the journal's byte bound
+//! ([`ViewGauge`]) and are let go when no active cursor needs them any more.
 
 use super::columns::{EventColumns, NetworkColumns};
 use super::rules::Verdicts;
@@ -14,14 +14,47 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The bytes that all live views of one journal occupy.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ViewGauge(Arc<AtomicUsize>);
+/// The bytes that all live views of one journal occupy, and how many there may be.
+#[derive(Clone, Debug)]
+pub(crate) struct ViewGauge(Arc<Gauge>);
+
+#[derive(Debug)]
+struct Gauge {
+    bytes: AtomicUsize,
+    limit: AtomicUsize,
+}
+
+/// Without a limit, until one is set.
+impl Default for ViewGauge {
+    fn default() -> Self {
+        Self(Arc::new(Gauge { bytes: AtomicUsize::new(0), limit: AtomicUsize::new(usize::MAX) }))
+    }
+}
 
 impl ViewGauge {
     /// The bytes of all live views.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::SeqCst)
+    }
+
+    /// Sets how many bytes there may be. More than that may be there already.
+    pub(crate) fn limit(&self, bytes: usize) {
+        self.0.limit.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Counts a view, if it is within the limit. (It is added before the limit is read, and whoever lowers the limit
+    /// reads the sum after that: one of the two sees the other.)
+    fn admit(&self, bytes: usize) -> bool {
+        let held = self.0.bytes.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes);
+        let admitted = held <= self.0.limit.load(Ordering::SeqCst);
+        if !admitted {
+            self.release(bytes);
+        }
+        admitted
+    }
+
+    fn release(&self, bytes: usize) {
+        self.0.bytes.fetch_sub(bytes, Ordering::SeqCst);
     }
 }
 
@@ -57,21 +90,23 @@ impl<T: Weigh> View<T> {
         self.0.lock().clone()
     }
 
-    /// The view, built now if nobody has asked before. Who asks meanwhile waits for that one.
+    /// The view, built now if nobody has asked before. Who asks meanwhile waits for that one. It is kept if the journal has
+    /// room for it.
     pub(super) fn get_or_build(&self, gauge: &ViewGauge, build: impl FnOnce() -> T) -> Arc<T> {
         let mut slot = self.0.lock();
         if let Some(view) = &*slot {
             return view.clone();
         }
         let view = Arc::new(build());
-        gauge.0.fetch_add(view.weight(), Ordering::Relaxed);
-        *slot = Some(view.clone());
+        if gauge.admit(view.weight()) {
+            *slot = Some(view.clone());
+        }
         view
     }
 
     pub(super) fn forget(&self, gauge: &ViewGauge) {
         if let Some(view) = self.0.lock().take() {
-            gauge.0.fetch_sub(view.weight(), Ordering::Relaxed);
+            gauge.release(view.weight());
         }
     }
 }
@@ -222,6 +257,11 @@ impl SharedBatch {
     /// What its records occupy, in bytes; views are counted by the gauge.
     pub(crate) fn record_bytes(&self) -> usize {
         self.record_bytes
+    }
+
+    /// What it occupies without its views: many batches of a few records each weigh more than their records.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.record_bytes + size_of::<Self>()
     }
 
     /// What its views, and those of the batches that share its gauge, occupy.

@@ -108,7 +108,7 @@ impl<'r> EventBuilder<'r> {
 
     fn open(self) -> OpenRef {
         let recorder = self.recorder;
-        recorder.0.collector.start(|id, time| {
+        let start = |id, time| {
             // Made in one piece, which is then made where it stays.
             EventMetrics {
                 id,
@@ -123,7 +123,8 @@ impl<'r> EventBuilder<'r> {
                 retry_count: 0,
                 attributes: self.attributes,
             }
-        })
+        };
+        recorder.0.collector.start(start, 0, None)
     }
 }
 
@@ -217,12 +218,13 @@ impl<'r> NetworkBuilder<'r> {
     }
 
     fn open(self) -> OpenRef {
-        self.recorder.0.collector.start(|id, time| {
+        let start = |id, time| {
             let mut operation =
                 NetworkMetrics::started(id, self.task, self.operation, self.host, self.port, time);
             operation.attributes = self.attributes;
             operation
-        })
+        };
+        self.recorder.0.collector.start(start, 0, None)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: two events of one task and two tasks of one event never mix; what has been closed for others' sake
 //! leaves no trace that grows.
 
-use crate::collector::{Collector, LaneRecord, OpenRef};
+use crate::collector::{Collector, OpenRef};
 use crate::record::{EventMetrics, Status, Text};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -31,6 +31,13 @@ impl<'a> EventKey<'a> {
     #[must_use]
     pub const fn pipeline(self, pipeline_id: &'a str) -> Self {
         Self { pipeline_id: Some(pipeline_id), ..self }
+    }
+
+    /// What an open event takes beside its record: its key's text, and the entry under which it is found.
+    pub(super) fn held_bytes(&self) -> usize {
+        const LENGTHS: usize = 8;
+        let pipeline = self.pipeline_id.map_or(0, str::len);
+        2 * size_of::<(Text, OpenRef)>() + LENGTHS + pipeline + self.event_name.len() + self.task_id.len()
     }
 
     /// One text for the three, in which no two keys are alike: lengths come first.
@@ -90,8 +97,8 @@ struct Shard {
 }
 
 impl Keyed {
-    /// Remembers an open event. Whether another one was open under its key: that one is now closed as cancelled.
-    pub(super) fn insert(&self, collector: &Collector, key: &EventKey<'_>, open: OpenRef) -> bool {
+    /// Remembers an open event. Returns the one that is open under its key, which is to be closed.
+    pub(super) fn insert(&self, collector: &Collector, key: &EventKey<'_>, open: OpenRef) -> Option<OpenRef> {
         let text = key.text();
         let mut shard = self.shard(&text).lock();
         if shard.open.len() >= shard.sweep_at.max(1024) {
@@ -100,9 +107,7 @@ impl Keyed {
         }
         let earlier = shard.open.insert(text, open);
         drop(shard);
-        earlier.is_some_and(|earlier| {
-            collector.is_open::<EventMetrics>(earlier) && collector.finish(earlier, EventMetrics::cancel)
-        })
+        earlier.filter(|earlier| collector.is_open::<EventMetrics>(*earlier))
     }
 
     pub(super) fn get(&self, key: &EventKey<'_>) -> Option<OpenRef> {

@@ -66,7 +66,7 @@ fn events_of_one_task_tasks_of_one_event_and_pipelines_never_mix() {
         EventKey::new("", "a1"),
     ];
     assert!(keys.iter().all(|key| recorder.start_event(*key)));
-    assert_eq!(recorder.pending(100).0.len(), keys.len());
+    assert_eq!(recorder.pending(100, usize::MAX).0.len(), keys.len());
     for (retries, key) in keys.iter().enumerate() {
         assert!((0..retries).all(|_| recorder.record_retry(*key)));
     }
@@ -88,8 +88,7 @@ fn what_makes_no_sense_is_counted_and_harms_nothing() {
     let key = EventKey::new("a", "1");
     assert!(!recorder.end_event(key, Outcome::Completed));
     assert!(!recorder.record_retry(key));
-    assert!(recorder.start_remote_event(key));
-    assert_eq!(recorder.pending(1).0[0].process_id, None);
+    assert!(recorder.start_event(key));
     assert!(recorder.end_event(key, Outcome::Failed("why")));
     assert!(!recorder.end_event(key, Outcome::Completed), "a second end");
     assert!(recorder.start_event(key));
@@ -109,4 +108,28 @@ fn one_that_is_started_again_closes_the_earlier() {
     assert!(recorder.end_event(key, Outcome::Completed));
     assert_eq!(ended(&collector, &cursor), ["-/a/1 cancelled 1", "-/a/1 completed 0"]);
     assert_eq!((recorder.counts().restarted, recorder.counts().pending), (1, 0));
+}
+
+#[test]
+fn what_messages_end_waits_in_no_buffer() {
+    let (recorder, collector, _cursor) = recorder(2);
+    let mut ended = Batch::default();
+    let mut follower = recorder.follow(&mut ended);
+    let [a, b, c] = ["a", "b", "c"].map(|name| EventKey::new(name, "1"));
+    assert!(!follower.end(a, Outcome::Completed) && !follower.retry(a));
+    assert!(follower.start(a) && follower.retry(a) && follower.end(a, Outcome::Failed("why")));
+    assert!(follower.start(b));
+    assert!(!follower.start(b), "the earlier is closed");
+    assert!(follower.start(a) && follower.start(c), "the oldest is closed for want of room");
+    assert!(!follower.end(b, Outcome::Completed));
+    let shown: Vec<_> = ended
+        .events
+        .iter()
+        .map(|event| (event.event_name.as_str(), event.status, event.process_id))
+        .collect();
+    assert_eq!(
+        shown,
+        [("a", Status::Failed, None), ("b", Status::Cancelled, None), ("b", Status::Cancelled, None)]
+    );
+    assert_eq!((collector.waiting(), recorder.counts().pending, recorder.counts().finished), (0, 2, 3));
 }

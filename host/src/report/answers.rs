@@ -147,10 +147,11 @@ pub struct ByName<T> {
     pub shown: usize,
     /// The statistics.
     pub rows: Vec<T>,
-    /// All further names together: they came when `max_names` had been reached, or are longer than 256 bytes.
+    /// All further names together: they came when `max_names` or `max_statistics_bytes` had been reached, or are longer than
+    /// 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other: Option<T>,
-    /// How many distinct names are in `other`, counted up to `max_names`.
+    /// How many distinct names are in `other`, counted up to `max_names` and as far as `max_statistics_bytes` allows.
     pub names_in_other: usize,
 }
 
@@ -271,7 +272,7 @@ pub struct RetryStatistics {
 }
 
 /// How durations are distributed, in seconds. Least, mean and greatest are exact; a quantile is within 2 % of one
-/// that occurred.
+/// that occurred, unless `quantile_error` says more.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Quantiles {
@@ -282,6 +283,10 @@ pub struct Quantiles {
     pub p90: f64,
     pub p95: f64,
     pub p99: f64,
+    /// How far a quantile may be from one that occurred, as a part of it, where statistics had reached
+    /// `reports.max_statistics_bytes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantile_error: Option<f64>,
 }
 
 /// What has started and not ended, the longest running first.
@@ -292,9 +297,9 @@ pub struct PendingReport {
     pub events_total: usize,
     /// How many network operations are pending.
     pub operations_total: usize,
-    /// The events, as many as the limit lets through.
+    /// The events, as many as the limit lets through, and no more once they occupy 8 MiB.
     pub events: Vec<ReportedEvent>,
-    /// The network operations, as many as the limit lets through.
+    /// The network operations, in the same bounds.
     pub operations: Vec<ReportedOperation>,
     /// What the recorder has counted since the start beyond what it recorded: ends without a start, what was closed
     /// or dropped for its bounds.

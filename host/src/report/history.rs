@@ -60,6 +60,12 @@ struct Seen {
     notable: Box<[usize]>,
 }
 
+impl Seen {
+    fn bytes(&self) -> usize {
+        self.batch.held_bytes() + size_of::<Self>() + size_of_val(&*self.notable)
+    }
+}
+
 /// What was notable in batches that have left.
 struct Aside<R> {
     failed: Kept<R>,
@@ -93,9 +99,10 @@ impl History {
             let operations = batch.operations().iter().map(|operation| notable(operation, slow));
             let rows = events.chain(operations).enumerate();
             let notable = rows.filter_map(|(row, notable)| notable.then_some(row)).collect();
+            let seen = Seen { batch: batch.clone(), observed: now, left: 0, notable };
             self.records += batch.len();
-            self.bytes += batch.record_bytes();
-            self.recent.push_back(Seen { batch: batch.clone(), observed: now, left: 0, notable });
+            self.bytes += seen.bytes();
+            self.recent.push_back(seen);
         }
         self.trim(now)
     }
@@ -128,7 +135,7 @@ impl History {
                 }
             }
             if whole && let Some(oldest) = self.recent.pop_front() {
-                self.bytes -= oldest.batch.record_bytes();
+                self.bytes -= oldest.bytes();
                 gone.push(oldest.batch);
             }
         }
@@ -194,9 +201,13 @@ impl<R: Record> Kept<R> {
         Self { entries: VecDeque::new(), bytes: 0, complete_since: started }
     }
 
+    fn bytes(record: &R) -> usize {
+        record.bytes() + size_of::<(Moment, Arc<R>)>()
+    }
+
     /// There are four of these, and each may hold a tenth of what the recent ones may.
     fn push(&mut self, record: &R, observed: Moment, bounds: &Bounds) {
-        self.bytes += record.bytes();
+        self.bytes += Self::bytes(record);
         self.entries.push_back((observed, Arc::new(record.clone())));
         while self.entries.len() > bounds.records.div_ceil(10) || self.bytes > bounds.bytes / 10 {
             if !self.pop() {
@@ -216,7 +227,7 @@ impl<R: Record> Kept<R> {
 
     fn pop(&mut self) -> bool {
         let Some((observed, record)) = self.entries.pop_front() else { return false };
-        self.bytes -= record.bytes();
+        self.bytes -= Self::bytes(&record);
         self.complete_since = self.complete_since.max(observed.time);
         true
     }
@@ -372,7 +383,8 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded() {
-        let bytes = event(0, Status::Completed, SECOND).bytes();
+        let one = sealed(vec![event(0, Status::Failed, Duration::ZERO)], Vec::new());
+        let bytes = one.held_bytes() + size_of::<Seen>() + size_of::<usize>();
         let now = Moment::now();
         let mut history = History::new(Bounds { bytes: 20 * bytes, ..bounds(1_000) }, now.time);
         for number in 0..100 {
@@ -382,7 +394,9 @@ mod tests {
         }
         assert_eq!(history.recent::<EventMetrics>(now).len(), 20);
         let failed = history.failed::<EventMetrics>(now);
-        assert_eq!(numbers(&failed, |event| event.status == Status::Failed), [49, 48]);
+        let kept = 2 * bytes / Kept::bytes(&event(0, Status::Failed, Duration::ZERO));
+        let expected: Vec<_> = (0..50).rev().take(kept).collect();
+        assert_eq!(numbers(&failed, |event| event.status == Status::Failed), expected);
     }
 
     #[test]

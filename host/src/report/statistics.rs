@@ -4,24 +4,19 @@
 //! are bounded in number and length, and what lies beyond is in `other`, counted. Nothing here forgets.
 
 use super::answers::{
-    EventCounts, EventStatistics, OperationCounts, OperationStatistics, Quantiles, RetryDistribution, Totals,
+    EventCounts, EventStatistics, OperationCounts, OperationStatistics, RetryDistribution, Totals,
 };
+use super::durations::{Budget, Durations};
 use crate::record::{EventMetrics, NetworkMetrics, Record, SharedBatch, Status, Text};
-use sketches_ddsketch::{Config, DDSketch};
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
-use std::time::Duration;
-
-/// A quantile is at most this far from the true one, as a part of it.
-pub const QUANTILE_ERROR: f64 = 0.02;
 
 /// A longer name counts in `other`: no client decides how much memory a name takes.
 const MAX_NAME_BYTES: usize = 256;
 
-/// Enough for every duration of 64 bits of nanoseconds, so that no bin is ever collapsed and the error holds for
-/// all of them. What is allocated is only the range that was seen, 128 bins at a time.
-const MAX_BINS: u32 = 1_152;
+/// What the hash of a name in `other` is charged for.
+const BEYOND_BYTES: usize = 4 * size_of::<u64>();
 
 /// Everything since the host started.
 #[derive(Debug)]
@@ -29,21 +24,28 @@ pub(super) struct Statistics {
     pub(super) totals: Totals,
     pub(super) events: Names<EventTally>,
     pub(super) operations: Names<OperationTally>,
+    budget: Budget,
 }
 
 impl Statistics {
-    pub(super) fn new(max_names: usize) -> Self {
-        Self { totals: Totals::default(), events: Names::new(max_names), operations: Names::new(max_names) }
+    pub(super) fn new(max_names: usize, max_bytes: usize) -> Self {
+        Self {
+            totals: Totals::default(),
+            events: Names::new(max_names),
+            operations: Names::new(max_names),
+            budget: Budget(max_bytes),
+        }
     }
 
     pub(super) fn fold(&mut self, batch: &SharedBatch) {
+        let Self { totals, events, operations, budget } = self;
         for event in batch.events() {
-            self.totals.events.add(event);
-            self.events.entry(&event.event_name).add(event);
+            totals.events.add(event);
+            events.entry(&event.event_name, budget).add(event, budget);
         }
         for operation in batch.operations() {
-            self.totals.operations.add(operation);
-            self.operations.entry(&operation.operation).add(operation);
+            totals.operations.add(operation);
+            operations.entry(&operation.operation, budget).add(operation, budget);
         }
     }
 }
@@ -56,7 +58,7 @@ pub(super) struct Names<T> {
     /// Rows are only ever added, so that a reader may let the lock go between two of them.
     rows: Vec<(Text, T)>,
     other: T,
-    /// The distinct names in `other`, by their hashes, at most `max_names` of them.
+    /// The distinct names in `other`, by their hashes, at most `max_names` of them, and as many as the bytes allow.
     beyond: HashSet<u64>,
     hasher: RandomState,
 }
@@ -73,15 +75,25 @@ impl<T: Default> Names<T> {
         }
     }
 
-    fn entry(&mut self, name: &str) -> &mut T {
+    /// What a name is charged for: its row and its entry, both of which may have as much room again to grow, and its
+    /// distribution.
+    const fn name_bytes(name: &str) -> usize {
+        let entry = size_of::<(Text, usize)>() + size_of::<u64>();
+        2 * (size_of::<(Text, T)>() + entry + name.len()) + Durations::LEAST_BYTES
+    }
+
+    fn entry(&mut self, name: &str, budget: &mut Budget) -> &mut T {
         let mut at = self.index.get(name).copied();
         if at.is_none() {
-            if self.rows.len() < self.max_names && name.len() <= MAX_NAME_BYTES {
+            let fits = self.rows.len() < self.max_names && name.len() <= MAX_NAME_BYTES;
+            if fits && budget.take(Self::name_bytes(name)) {
                 let (name, row) = (Text::new(name), self.rows.len());
                 self.index.insert(name.clone(), row);
                 self.rows.push((name, T::default()));
                 at = Some(row);
-            } else if self.beyond.len() < self.max_names.max(1) {
+            } else if self.beyond.is_empty()
+                || (self.beyond.len() < self.max_names && budget.take(BEYOND_BYTES))
+            {
                 self.beyond.insert(self.hasher.hash_one(name));
             }
         }
@@ -106,7 +118,7 @@ impl<T: Default> Names<T> {
         (!self.beyond.is_empty()).then_some(&self.other)
     }
 
-    /// How many distinct names are in `other`; a figure of `max_names` says "at least".
+    /// How many distinct names are in `other`; where a bound is reached there may be more.
     pub(super) fn names_in_other(&self) -> usize {
         self.beyond.len()
     }
@@ -120,9 +132,11 @@ pub(super) struct EventTally {
 }
 
 impl EventTally {
-    fn add(&mut self, event: &EventMetrics) {
+    fn add(&mut self, event: &EventMetrics, budget: &mut Budget) {
         self.counts.add(event);
-        self.durations.add(event.elapsed());
+        if let Some(elapsed) = event.elapsed() {
+            self.durations.add(elapsed, budget);
+        }
     }
 
     pub(super) fn counts(&self) -> &EventCounts {
@@ -146,9 +160,11 @@ pub(super) struct OperationTally {
 }
 
 impl OperationTally {
-    fn add(&mut self, operation: &NetworkMetrics) {
+    fn add(&mut self, operation: &NetworkMetrics, budget: &mut Budget) {
         self.counts.add(operation);
-        self.latencies.add(operation.elapsed());
+        if let Some(elapsed) = operation.elapsed() {
+            self.latencies.add(elapsed, budget);
+        }
     }
 
     pub(super) fn answer(&self, name: &str) -> OperationStatistics {
@@ -204,51 +220,13 @@ impl RetryDistribution {
     }
 }
 
-/// The distribution of durations, in a bounded space.
-struct Durations(DDSketch);
-
-impl Default for Durations {
-    fn default() -> Self {
-        // A nanosecond must lie above the least value that the sketch tells from zero.
-        Self(DDSketch::new(Config::new(QUANTILE_ERROR, MAX_BINS, 0.5e-9)))
-    }
-}
-
-impl std::fmt::Debug for Durations {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Durations").field(&self.quantiles()).finish()
-    }
-}
-
-impl Durations {
-    fn add(&mut self, elapsed: Option<Duration>) {
-        if let Some(elapsed) = elapsed {
-            self.0.add(elapsed.as_secs_f64());
-        }
-    }
-
-    fn quantiles(&self) -> Option<Quantiles> {
-        let sketch = &self.0;
-        let (min, max, sum) = (sketch.min()?, sketch.max()?, sketch.sum()?);
-        // An estimate may lie beyond what was seen; what is shown never does.
-        let at = |quantile| sketch.quantile(quantile).ok().flatten().map(|value| value.clamp(min, max));
-        Some(Quantiles {
-            min,
-            mean: sum / sketch.count() as f64,
-            max,
-            p50: at(0.5)?,
-            p90: at(0.9)?,
-            p95: at(0.95)?,
-            p99: at(0.99)?,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::{Batch, Timestamp, ViewGauge};
+    use crate::report::QUANTILE_ERROR;
     use proptest::prelude::*;
+    use std::time::Duration;
     use uuid::Uuid;
 
     fn event(name: &str, status: Status, retries: u32, nanos: u64) -> EventMetrics {
@@ -281,7 +259,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_recount_gives_the_same(events in prop::collection::vec(any_event(), 1..300)) {
-            let mut statistics = Statistics::new(10);
+            let mut statistics = Statistics::new(10, usize::MAX);
             for part in events.chunks(7) {
                 fold(&mut statistics, part.to_vec());
             }
@@ -331,7 +309,7 @@ mod tests {
 
     #[test]
     fn names_beyond_the_bound_count_in_other() {
-        let mut statistics = Statistics::new(2);
+        let mut statistics = Statistics::new(2, usize::MAX);
         let names = ["a", "b", "c", "a", "d", "c", "b", "e", "f"];
         fold(&mut statistics, names.map(|name| event(name, Status::Failed, 1, 5)).to_vec());
         let rows: Vec<_> =
@@ -345,8 +323,34 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_names_with_wide_durations_are_within_their_bytes() {
+        let max_bytes = 16 << 20;
+        let mut statistics = Statistics::new(10_000, max_bytes);
+        for number in 0..10_000 {
+            let name = format!("{number:0>200}");
+            let nanos = (0..64).map(|shift| 1_u64 << shift);
+            fold(&mut statistics, nanos.map(|nanos| event(&name, Status::Completed, 0, nanos)).collect());
+        }
+        let names = &statistics.events;
+        let row = size_of::<(Text, EventTally)>();
+        let entry = size_of::<(Text, usize)>() + 1;
+        let own: usize =
+            names.rows.iter().map(|(name, tally)| 2 * name.len() + tally.durations.heap_bytes()).sum();
+        let held = own + names.rows.capacity() * row + names.index.capacity() * entry;
+        assert!(held <= max_bytes, "{held} of {max_bytes}");
+        assert_eq!((names.len() > 1_000, names.other().is_some()), (true, true));
+        let counted: u64 = names.rows.iter().map(|(_, tally)| tally.counts.count).sum();
+        assert_eq!(
+            counted + names.other().unwrap().counts.count,
+            640_000,
+            "nothing is left out of the counts"
+        );
+        assert_eq!(statistics.totals.events.count, 640_000);
+    }
+
+    #[test]
     fn a_name_without_end_counts_in_other() {
-        let mut statistics = Statistics::new(100);
+        let mut statistics = Statistics::new(100, usize::MAX);
         fold(&mut statistics, vec![event(&"x".repeat(257), Status::Completed, 0, 5)]);
         assert_eq!(statistics.events.len(), 0);
         assert_eq!(statistics.events.names_in_other(), 1);
@@ -364,7 +368,7 @@ mod tests {
             operation.bytes_received = received;
             operation
         };
-        let mut statistics = Statistics::new(100);
+        let mut statistics = Statistics::new(100, usize::MAX);
         let operations = vec![
             operation("GET", None, 1, 10),
             operation("PUT", None, 2, u64::MAX),

@@ -1,15 +1,15 @@
 //! `POST /v1/records` and `POST /v1/traces`: receive, decode, hand over, answer.
 
-use super::Shared;
 use super::answers::{answer, content_type, encoding};
 use super::counts::From as Door;
+use super::{Services, Shared};
 use crate::collector::Refused;
 use crate::ingest::body::{Received, Refusal, receive};
-use crate::ingest::json::{Layout, Message, Problems, Step};
+use crate::ingest::json::{Decoded, Layout, Message, Problems, Step};
 use crate::ingest::otlp::{self, Encoding};
 use crate::ingest::{MAX_PROBLEMS, Problem, Unreadable, json};
-use crate::record::Batch;
-use crate::recorder::{EventKey, Outcome, Recorder};
+use crate::record::{Batch, EventMetrics};
+use crate::recorder::{EventKey, Follower, Outcome};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -84,31 +84,60 @@ async fn take_records(shared: &Shared, request: Request) -> Result<Taken, Failur
     let received = take(shared, request).await?;
     shared.services.collector.unpressed().await;
     let mut decoded = decode(shared, received, move |body| json::decode(body, layout)).await?;
-    // What of it is a record comes first, so that a refusal leaves nothing half done.
-    let mut accepted = decoded.batch.len();
-    if !decoded.messages.is_empty() {
-        shared.services.collector.has_room(decoded.messages.len()).map_err(for_now)?;
+    if decoded.messages.is_empty() {
+        let accepted = decoded.batch.len();
+        hand_over(shared, &mut decoded.batch).await?;
+        return Ok(Taken { accepted, refused: decoded.refused, altered: decoded.altered });
     }
-    hand_over(shared, &mut decoded.batch).await?;
-    for (number, message) in decoded.messages.iter().enumerate() {
-        if number % 1_024 == 1_023 {
-            // More than the recorders' buffer holds may come in one body: it is emptied meanwhile.
-            shared.services.collector.collect();
-        }
-        if follow(&shared.services.recorder, message) {
+    if decoded.messages.len() <= MESSAGES_AT_ONCE {
+        return follow_all(&shared.services, decoded);
+    }
+    let services = shared.services.clone();
+    aside(shared, move || follow_all(&services, decoded)).await
+}
+
+/// Messages that are followed on the runtime's threads; more of them take milliseconds.
+const MESSAGES_AT_ONCE: usize = 1_024;
+
+/// Takes records and follows messages: all of it, or nothing where the journal has no room for what it may come to. It is
+/// not left half done if the sender goes away: there is no wait in it.
+fn follow_all(services: &Services, mut decoded: Decoded) -> Result<Taken, Failure> {
+    let Decoded { batch, messages, refused, .. } = &mut decoded;
+    let (mut accepted, given) = (batch.len(), batch.len());
+    let records = batch.len() + messages.iter().filter(|message| message.step != Step::Retry).count();
+    let bytes = batch.bytes() + messages.iter().map(held_bytes).sum::<usize>();
+    let reserved = services.collector.reserve(records, bytes).map_err(for_now)?;
+    let mut follower = services.recorder.follow(batch);
+    for message in messages.iter() {
+        if follow(&mut follower, message) {
             accepted += 1;
         } else {
-            decoded.refused.add(|| unmatched(message));
+            refused.add(|| unmatched(message));
         }
     }
-    if decoded.refused.problems.len() < MAX_PROBLEMS {
-        decoded.refused.problems.sort_by_key(|problem| problem.row);
+    services.collector.accept_reserved(reserved, batch).map_err(|refused| {
+        // Whoever sent their start was told that it was accepted.
+        services.collector.count_dropped(batch.len() - given);
+        for_now(refused)
+    })?;
+    if refused.problems.len() < MAX_PROBLEMS {
+        refused.problems.sort_by_key(|problem| problem.row);
     }
     Ok(Taken { accepted, refused: decoded.refused, altered: decoded.altered })
 }
 
+/// What the record occupies that a message may end: its own, or that of an earlier execution.
+fn held_bytes(message: &Message) -> usize {
+    let error = match &message.step {
+        Step::Retry => return 0,
+        Step::Fail(error) => error.as_ref().map_or(0, |error| error.len()),
+        Step::Start | Step::Complete | Step::Cancel => 0,
+    };
+    let pipeline = message.pipeline_id.as_ref().map_or(0, |name| name.len());
+    size_of::<EventMetrics>() + message.event_name.len() + message.task_id.len() + pipeline + error
+}
 /// Tells the recorder. False if there is no such event.
-fn follow(recorder: &Recorder, message: &Message) -> bool {
+fn follow(follower: &mut Follower<'_>, message: &Message) -> bool {
     let key = EventKey::new(&message.event_name, &message.task_id);
     let key = match &message.pipeline_id {
         Some(pipeline) => key.pipeline(pipeline),
@@ -117,13 +146,13 @@ fn follow(recorder: &Recorder, message: &Message) -> bool {
     match &message.step {
         Step::Start => {
             // False says that an earlier execution was closed for this one, which has started nonetheless.
-            recorder.start_remote_event(key);
+            follower.start(key);
             true
         }
-        Step::Retry => recorder.record_retry(key),
-        Step::Complete => recorder.end_event(key, Outcome::Completed),
-        Step::Fail(error) => recorder.end_event(key, Outcome::Failed(error.as_deref().unwrap_or("error"))),
-        Step::Cancel => recorder.end_event(key, Outcome::Cancelled),
+        Step::Retry => follower.retry(key),
+        Step::Complete => follower.end(key, Outcome::Completed),
+        Step::Fail(error) => follower.end(key, Outcome::Failed(error.as_deref().unwrap_or("error"))),
+        Step::Cancel => follower.end(key, Outcome::Cancelled),
     }
 }
 
@@ -225,24 +254,28 @@ async fn decode<T: Send + 'static>(
         let decoded = opened.decode(most, |body| Ok(decode(body)));
         decoded.map_err(Failure::Refusal)?.map_err(Failure::Unreadable)
     };
-    if !large {
-        return work();
-    }
+    if large { aside(shared, work).await } else { work() }
+}
+
+/// Works away from the runtime's threads. What has begun is done to its end, whether anyone waits for it still or not.
+async fn aside<T: Send + 'static>(
+    shared: &Shared,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     let unavailable = |_| {
         let message = "the host is shutting down";
         Refusal::for_now(StatusCode::SERVICE_UNAVAILABLE, message, Duration::from_secs(5))
     };
     let permit = shared.decoding.clone().acquire_owned().await.map_err(|_| unavailable(()))?;
     let work = move || {
-        // Held to the end of the work, whether anyone waits for it still or not.
         let _permit = permit;
         work()
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(error) => {
-            tracing::error!(%error, "decoding a request failed");
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be decoded").into())
+            tracing::error!(%error, "a request could not be worked on");
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be worked on").into())
         }
     }
 }

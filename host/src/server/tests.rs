@@ -2,10 +2,11 @@
 
 mod abuse;
 mod clients;
+mod messages;
 
 use super::*;
 use crate::collector::CollectorSettings;
-use crate::journal::{Journal, JournalSettings, Overflow, Settled, Start};
+use crate::journal::{Journal, JournalSettings, Overflow, Start};
 use crate::report::ReportSettings;
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -368,36 +369,6 @@ async fn a_journal_that_takes_nothing_is_told_with_when_to_come_back() {
     let reply = host.get("/readyz").await;
     assert_eq!((reply.status, reply.text()), (503, "not ready: draining\nnot ready: full\n".to_owned()));
     drop(cursor);
-    host.end().await;
-}
-
-#[tokio::test]
-async fn messages_are_refused_while_what_they_record_could_not_be_kept() {
-    let settings = JournalSettings { max_records: 1, ..JournalSettings::default() };
-    let journal = Journal::new(settings, Box::new(|_| {}));
-    let cursor = journal.cursor("archive".into(), Start::Oldest, Overflow::Block);
-    let bounds = CollectorSettings { max_buffered: 4, ..CollectorSettings::default() };
-    let collector = Collector::new(journal.clone(), bounds);
-    let recorder = Recorder::new(collector.clone());
-    let host = start_with(loopback(), Services { collector, recorder, ..services() }).await;
-    assert_eq!(host.post("/v1/records", NDJSON, event("resize").as_bytes()).await.status, 200);
-    host.services.collector.collect();
-    let messages: String = (0..4)
-        .flat_map(|task| ["start", "end"].map(|step| (step, task)))
-        .map(|(step, task)| format!(r#"{{"type":"{step}","event_name":"resize","task_id":"{task}"}}"#) + "\n")
-        .collect();
-    let reply = host.post("/v1/records", NDJSON, messages.as_bytes()).await;
-    assert_eq!(reply.status, 429, "{}", reply.text());
-    let counts = host.services.recorder.counts();
-    assert_eq!((counts.finished, counts.dropped, counts.pending), (0, 0, 0), "nothing was followed");
-    // Once there is room the same body is taken, and all of it is kept.
-    cursor.read(10, usize::MAX);
-    cursor.settle(Settled { delivered: 1, ..Settled::default() });
-    cursor.acknowledge();
-    cursor.set_overflow(Overflow::DropOldest);
-    let reply = host.post("/v1/records", NDJSON, messages.as_bytes()).await;
-    assert_eq!(reply.status, 200, "{}", reply.text());
-    assert_eq!(host.services.recorder.counts().dropped, 0);
     host.end().await;
 }
 
