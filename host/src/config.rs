@@ -18,6 +18,7 @@
 //! ```
 
 mod access;
+mod changes;
 mod delivery;
 mod deserialize;
 mod document;
@@ -79,8 +80,10 @@ pub struct Config {
     /// Relative paths start here: the directory of the file.
     pub base_dir: PathBuf,
     secrets: Secrets,
-    /// The dead letters, and the files that `${file:…}` names, each with a problem at its place that has no words yet.
+    /// The files that `${file:…}` names, each with a problem at its place that has no words yet.
     files: Vec<(PathBuf, Problem)>,
+    /// The same of the dead letters' place.
+    dead_letters_at: Option<Problem>,
 }
 
 impl Config {
@@ -146,7 +149,7 @@ impl Config {
             }
         }
         let key = "dead_letters.path";
-        config.files.push((config.dead_letters_path(), source.problem(root.position_of(key), key, "")));
+        config.dead_letters_at = Some(source.problem(root.position_of(key), key, ""));
         (config, problems)
     }
 
@@ -213,6 +216,14 @@ impl Config {
         self.base_dir.join("pressroom.lock")
     }
 
+    /// Files that decide which plugins are let in: keys, and the lock where it is in force.
+    pub fn admission_files(&self) -> Vec<PathBuf> {
+        let keys = self.plugins.trusted_keys.iter();
+        // A key that is no file's name is not found as one.
+        let files = keys.map(|key| self.base_dir.join(key));
+        files.chain(self.plugins.locked.then(|| self.lock_path())).collect()
+    }
+
     /// What decides which plugins run, and what each may do: no plugin may write to it.
     pub fn guarded_paths(&self) -> Vec<PathBuf> {
         vec![self.plugins_dir(), self.cache_dir(), self.lock_path()]
@@ -221,70 +232,23 @@ impl Config {
     /// Checks that neither the dead letters nor a file that `${file:…}` names lie behind one of the directories that plugins
     /// may write to.
     pub(crate) fn check_files(&self, writable: &[Writable], problems: &mut Problems) {
-        for (file, problem) in &self.files {
-            if let Err(cause) = paths::check_beside(file, writable) {
+        let dead_letters = self.dead_letters_at.iter().map(|at| (self.dead_letters_path(), at));
+        let files = self.files.iter().map(|(file, at)| (file.clone(), at));
+        for (file, problem) in files.chain(dead_letters) {
+            if let Err(cause) = paths::check_beside(&file, writable) {
                 problems.push(Problem { message: cause.to_string(), ..problem.clone() });
             }
         }
     }
 
+    /// The files that `${file:…}` names. They are a part of the configuration: it changes with them.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(file, _)| file.as_path())
+    }
+
     /// Everything that came through `${…}`: what must not be seen in logs, reports and errors.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
-    }
-
-    /// The keys in which `new` differs from this and that a running host cannot take over: it must be restarted.
-    /// What is not named here, it takes over.
-    pub fn needs_restart(&self, new: &Self) -> Vec<String> {
-        let (old_server, new_server) = (&self.server, &new.server);
-        let (old_otlp, new_otlp) = (&self.ingest.otlp, &new.ingest.otlp);
-        [
-            ("journal.max_bytes", self.journal.max_bytes != new.journal.max_bytes),
-            ("journal.max_records", self.journal.max_records != new.journal.max_records),
-            ("recorder.max_pending", self.recorder.max_pending != new.recorder.max_pending),
-            ("recorder.max_pending_bytes", self.recorder.max_pending_bytes != new.recorder.max_pending_bytes),
-            (
-                "recorder.max_buffered_bytes",
-                self.recorder.max_buffered_bytes != new.recorder.max_buffered_bytes,
-            ),
-            ("recorder.max_buffered", self.recorder.max_buffered != new.recorder.max_buffered),
-            ("reports.max_records", self.reports.max_records != new.reports.max_records),
-            ("reports.max_age", self.reports.max_age != new.reports.max_age),
-            ("reports.slow_threshold", self.reports.slow_threshold != new.reports.slow_threshold),
-            ("reports.max_names", self.reports.max_names != new.reports.max_names),
-            (
-                "reports.max_statistics_bytes",
-                self.reports.max_statistics_bytes != new.reports.max_statistics_bytes,
-            ),
-            ("server.enabled", old_server.enabled != new_server.enabled),
-            ("server.listen", old_server.listen != new_server.listen),
-            ("server.otlp_listen", old_server.otlp_listen != new_server.otlp_listen),
-            ("server.allow_without_token", old_server.allow_without_token != new_server.allow_without_token),
-            ("server.cors_origins", old_server.cors_origins != new_server.cors_origins),
-            ("server.token", old_server.token != new_server.token),
-            ("server.hosts", old_server.hosts != new_server.hosts),
-            ("server.max_body", old_server.max_body != new_server.max_body),
-            ("server.max_decompressed", old_server.max_decompressed != new_server.max_decompressed),
-            ("server.max_connections", old_server.max_connections != new_server.max_connections),
-            ("ingest.otlp.resource_attributes", old_otlp.resource_attributes != new_otlp.resource_attributes),
-            ("ingest.otlp.events", old_otlp.events != new_otlp.events),
-            ("ingest.otlp.links", old_otlp.links != new_otlp.links),
-            ("ingest.otlp.scope", old_otlp.scope != new_otlp.scope),
-            ("ingest.otlp.trace_state", old_otlp.trace_state != new_otlp.trace_state),
-            ("plugins.dir", self.plugins_dir() != new.plugins_dir()),
-            ("plugins.cache_dir", self.cache_dir() != new.cache_dir()),
-            ("plugins.cache_max_bytes", self.plugins.cache_max_bytes != new.plugins.cache_max_bytes),
-            ("plugins.baseline", self.plugins.baseline != new.plugins.baseline),
-            ("plugins.compile_memory", self.plugins.compile_memory != new.plugins.compile_memory),
-            ("plugins.trusted_keys", self.plugins.trusted_keys != new.plugins.trusted_keys),
-            ("plugins.locked", self.plugins.locked != new.plugins.locked),
-            ("plugins.compile_timeout", self.plugins.compile_timeout != new.plugins.compile_timeout),
-            ("dead_letters.path", self.dead_letters_path() != new.dead_letters_path()),
-        ]
-        .into_iter()
-        .filter(|(_, differs)| *differs)
-        .map(|(key, _)| key.to_owned())
-        .collect()
     }
 }
 

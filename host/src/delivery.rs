@@ -84,8 +84,32 @@ enum Command {
     Replace { publisher: Box<dyn Publisher>, plan: Box<Plan>, reply: oneshot::Sender<Result<(), String>> },
     /// Has the publisher forget what is held against it.
     Reset { reply: oneshot::Sender<bool> },
-    /// The publisher's file has gone, or its build failed with nothing to go on with: keep the cursor and wait.
-    Suspend { reason: String, reply: oneshot::Sender<()> },
+    /// There is no publisher for now: keep the cursor and wait.
+    Suspend { absent: Absent, reply: oneshot::Sender<()> },
+}
+
+/// Why a delivery has no publisher. Its cursor keeps what is accepted meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// It is being built. A drain for the host's shutdown waits for it, for as long as the deadline allows.
+    Pending(String),
+    /// It cannot be built now, and why.
+    Waiting(String),
+}
+
+impl Absent {
+    fn state(&self) -> State {
+        match self {
+            Self::Pending(_) => State::Pending,
+            Self::Waiting(_) => State::Waiting,
+        }
+    }
+
+    fn reason(&self) -> &str {
+        match self {
+            Self::Pending(reason) | Self::Waiting(reason) => reason,
+        }
+    }
 }
 
 /// What reports show of a worker, kept up to date by it.
@@ -126,6 +150,8 @@ pub enum State {
     Held,
     /// It has failed by its own fault too often in a row: it is not asked any more until it changes, or is reset.
     Quarantined,
+    /// It is being compiled, built or started.
+    Pending,
     /// There is no publisher yet: its file is missing, or could not be loaded.
     Waiting,
     /// It delivers what is left and ends.
@@ -136,11 +162,12 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Running,
         Self::Retrying,
         Self::Held,
         Self::Quarantined,
+        Self::Pending,
         Self::Waiting,
         Self::Draining,
         Self::Failed,
@@ -153,6 +180,7 @@ impl State {
             Self::Retrying => "retrying",
             Self::Held => "held",
             Self::Quarantined => "quarantined",
+            Self::Pending => "pending",
             Self::Waiting => "waiting",
             Self::Draining => "draining",
             Self::Failed => "failed",
@@ -240,11 +268,11 @@ impl PublisherStatus {
 }
 
 impl Delivery {
-    /// Starts a worker with a cursor of its own in `journal`. `publisher` is open; or there is none yet, and why.
+    /// Starts a worker with a cursor of its own in `journal`. `publisher` is open; or there is none yet.
     pub fn start(
         label: Arc<str>,
         journal: &Journal,
-        publisher: Result<Box<dyn Publisher>, String>,
+        publisher: Result<Box<dyn Publisher>, Absent>,
         plan: Plan,
         dead_letters: Arc<DeadLetters>,
     ) -> Self {
@@ -292,9 +320,9 @@ impl Delivery {
     }
 
     /// Retires the publisher and keeps its cursor, until [`Delivery::replace`] brings another one.
-    pub async fn suspend(&self, reason: String) {
+    pub async fn suspend(&self, absent: Absent) {
         let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Suspend { reason, reply }).await.is_ok() {
+        if self.commands.send(Command::Suspend { absent, reply }).await.is_ok() {
             let _ = answer.await;
         }
     }
@@ -312,13 +340,21 @@ impl Delivery {
     /// Delivers what is left, flushes, and ends; at `deadline` the rest is dropped for `reason`. Returns the final
     /// books. What is accepted after this call is not counted: it was never for this publisher.
     pub async fn drain(&self, deadline: Instant, reason: DropReason) -> Books {
-        // What is accepted from here on is not for it: else it would never be done while records flow.
-        self.cursor.stop();
-        self.drain.send_replace(Some(Drain { deadline, reason }));
+        self.begin_drain(deadline, reason);
         match self.worker.lock().await.take() {
             Some(worker) => worker.await.unwrap_or_else(|_| self.cursor.retire(reason)),
             None => self.cursor.books(),
         }
+    }
+
+    /// As [`Delivery::drain`], and does not wait for the end. Where a drain is under way, the earlier deadline holds.
+    pub fn begin_drain(&self, deadline: Instant, reason: DropReason) {
+        // What is accepted from here on is not for it: else it would never be done while records flow.
+        self.cursor.stop();
+        self.drain.send_modify(|drain| match drain {
+            Some(under_way) => under_way.deadline = under_way.deadline.min(deadline),
+            None => *drain = Some(Drain { deadline, reason }),
+        });
     }
 
     /// How it stands now.
@@ -407,14 +443,15 @@ impl Shared {
         let new = live.state != state;
         if new {
             // That it waited is no failure of what runs now.
-            if live.state == State::Waiting && live.last_error == live.reason {
+            if matches!(live.state, State::Pending | State::Waiting) && live.last_error == live.reason {
                 live.last_error = None;
             }
             live.state = state;
             live.since = Timestamp::now();
         }
         live.reason = reason.map(str::to_owned);
-        if reason.is_some() {
+        // That it is being built is no error.
+        if reason.is_some() && state != State::Pending {
             live.last_error = reason.map(str::to_owned);
         }
         new

@@ -18,8 +18,10 @@
 
 mod builder;
 mod catalog;
+mod check;
 mod composite;
 mod desired;
+mod files;
 #[cfg(feature = "wasm")]
 mod lock;
 mod plugins;
@@ -34,7 +36,9 @@ pub use builder::{HostBuilder, StartError};
 #[cfg(feature = "wasm")]
 pub use lock::{LockError, lock};
 
-pub use desired::{Checked, CheckedComposite, CheckedPlugin, CheckedPublisher, PluginReport, check};
+pub use check::{Checked, CheckedComposite, CheckedPlugin, CheckedPublisher, check};
+pub use desired::PluginReport;
+pub use files::CheckedFile;
 
 use crate::collector::Collector;
 use crate::config::{Config, ConfigError};
@@ -42,10 +46,10 @@ use crate::delivery::PublisherStatus;
 use crate::journal::{Books, Journal};
 use crate::recorder::Recorder;
 pub use crate::registry::ResetError;
-use crate::registry::{Account, Applied, Registry};
+use crate::registry::{Account, Applied, Registry, Round};
 use crate::report::{Pending, Reports};
-use crate::watch::{Changes, Watch};
-use desired::Planner;
+use crate::watch::{Changes, Marks, Watch};
+use desired::{Planned, Planner};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -70,7 +74,7 @@ struct Inner {
     reports: Reports,
     registry: Arc<Registry>,
     server_addr: Option<SocketAddr>,
-    /// One reload at a time.
+    /// One reload reads and decides at a time, so that the newest decides last.
     reloading: tokio::sync::Mutex<()>,
     /// Why the last reload was refused, if it was.
     refused: Arc<Mutex<Option<String>>>,
@@ -181,7 +185,8 @@ impl Host {
         self.0.config.lock().clone()
     }
 
-    /// Reads the configuration and the plugin directory again and applies the difference.
+    /// Reads the configuration and the plugin directory again and applies the difference. Each publisher is applied on
+    /// its own; this returns when all are, or when a newer reload has taken over what is left.
     ///
     /// # Errors
     ///
@@ -248,6 +253,19 @@ impl Inner {
         changes: Changes,
         retry_failed: bool,
     ) -> Result<Applied, ReloadError> {
+        let (round, read) = self.begin_reload(changes, retry_failed).await?;
+        let patience = self.config.lock().shutdown.timeout;
+        let applied = self.registry.finish(round, patience).await;
+        read.map(|()| applied)
+    }
+
+    /// Reads what has changed and says what is to run. The second part of the answer is why the configuration's file, as
+    /// it is now, is not in force, where the plugin directory was looked at all the same.
+    async fn begin_reload(
+        self: &Arc<Self>,
+        changes: Changes,
+        retry_failed: bool,
+    ) -> Result<(Round, Result<(), ReloadError>), ReloadError> {
         let _one_at_a_time = self.reloading.lock().await;
         if *self.stop.borrow() {
             return Err(ReloadError::Closing);
@@ -255,17 +273,25 @@ impl Inner {
         let host = self.clone();
         // Files are read and hashed: not on a thread that others need.
         let found = tokio::task::spawn_blocking(move || {
-            let read = if changes.config { host.read_again() } else { Ok(host.config.lock().clone()) };
-            let config = match &read {
-                Ok(config) => config.clone(),
+            let read = if changes.config { Some(host.read_again()) } else { None };
+            let (config, marks, read) = match read {
+                Some(Ok((config, marks))) => (config, Some(marks), Ok(())),
                 // A wrong configuration changes nothing; what came with it into the plugin directory runs all the same.
-                Err(_) => host.config.lock().clone(),
+                Some(Err(error)) => (host.config.lock().clone(), None, Err(error)),
+                None => (host.config.lock().clone(), None, Ok(())),
             };
-            let (desired, problems) = host.planner.desired(&config);
-            (read.map(|_| ()), config, desired, problems)
+            (read, marks, host.planner.desired(&config), config)
         });
-        let (read, config, desired, problems) =
+        let (read, marks, planned, config) =
             found.await.map_err(|panic| ReloadError::Broken(panic.to_string()))?;
+        let Planned { desired, problems, marks: named } = planned;
+        let referred = &self.planner.referred;
+        match marks {
+            Some(marks) if problems.is_empty() => referred.set(marks),
+            Some(marks) => referred.extend(marks),
+            None => {}
+        }
+        referred.extend(named);
         problems.into_result().map_err(|error| self.refuse(error.into()))?;
         let read = match read {
             Err(error) if !changes.plugins => return Err(error),
@@ -273,27 +299,28 @@ impl Inner {
         };
         // What was recorded until now is for those who run now.
         self.collector.collect();
-        let applied = self.registry.apply(desired, config.shutdown.timeout, retry_failed).await;
-        log_applied(&applied);
-        read?;
-        *self.config.lock() = config;
-        if changes.config {
-            *self.refused.lock() = None;
+        if read.is_ok() {
+            *self.config.lock() = config;
+            if changes.config {
+                *self.refused.lock() = None;
+            }
         }
-        Ok(applied)
+        Ok((self.registry.begin(desired, retry_failed), read))
     }
 
-    fn read_again(&self) -> Result<Arc<Config>, ReloadError> {
+    fn read_again(&self) -> Result<(Arc<Config>, Marks), ReloadError> {
         let Some(file) = &self.config_file else { return Err(ReloadError::NoFile) };
-        let read = Config::read_file(file).map_err(|error| self.refuse(error.into()))?;
-        let (config, mut problems) = read;
+        let read = files::read_config(file).map_err(|error| self.refuse(error.into()))?;
+        let (config, mut problems, marks) = read;
+        // Whatever becomes of it: a file that is not there yet may come.
+        self.planner.referred.extend(marks.clone());
         self.planner.check(&config, &mut problems);
         problems.into_result().map_err(|error| self.refuse(error.into()))?;
         let frozen = self.config.lock().needs_restart(&config);
         if !frozen.is_empty() {
             return Err(self.refuse(ReloadError::NeedsRestart(frozen)));
         }
-        Ok(Arc::new(config))
+        Ok((Arc::new(config), marks))
     }
 
     fn refuse(&self, error: ReloadError) -> ReloadError {
@@ -333,14 +360,21 @@ async fn follow_changes(host: Weak<Inner>, mut watch: Watch, mut stop: watch::Re
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let Some(host) = host.upgrade() else { return };
-        if changes == Changes::default() && !host.registry.has_failures() {
+        if changes == Changes::default() && host.registry.failures().is_empty() {
             continue;
         }
-        // What is wrong has been logged and is in the reports; the next change is another try. The reload goes on by
-        // itself if the host ends meanwhile: the end does not wait for it.
-        tokio::select! {
-            _ = host.reload(changes, retry_failed) => {}
+        // What is wrong has been logged and is in the reports; the next change is another try.
+        let begun = tokio::select! {
+            begun = host.begin_reload(changes, retry_failed) => begun,
             _ = stop.wait_for(|stop| *stop) => return,
+        };
+        // It is finished in a task of its own: what is slow to build must not hold up the next change, nor the end. A round
+        // ends early where a newer one takes its labels over, so that few of these tasks live at a time.
+        if let Ok((round, _)) = begun {
+            tokio::spawn(async move {
+                let patience = host.config.lock().shutdown.timeout;
+                host.registry.finish(round, patience).await
+            });
         }
     }
 }
@@ -350,24 +384,6 @@ const PENDING_BYTES: usize = 8 << 20;
 
 /// A port that was taken may be free by now, a directory may be there: what could not be started is tried so often.
 const RETRY_FAILED: Duration = Duration::from_secs(30);
-
-fn log_applied(applied: &Applied) {
-    for label in &applied.started {
-        tracing::info!(publisher = %label, "started");
-    }
-    for label in &applied.replaced {
-        tracing::info!(publisher = %label, "replaced");
-    }
-    for label in &applied.removed {
-        tracing::info!(publisher = %label, "removed");
-    }
-    for (label, reason) in &applied.waiting {
-        tracing::warn!(publisher = %label, "waits: {reason}");
-    }
-    for failed in applied.failed.iter().filter(|failed| !failed.told) {
-        tracing::error!(publisher = %failed.label, "could not be started or changed: {}", failed.reason);
-    }
-}
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

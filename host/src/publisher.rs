@@ -296,6 +296,40 @@ pub struct BatchSize {
     pub bytes: u64,
 }
 
+/// A file that settings name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileUse {
+    /// The key that names it; it may be dotted.
+    pub key: String,
+    /// Where it is; a relative path starts at the configuration's directory.
+    pub path: PathBuf,
+    /// What is done with it.
+    pub access: Access,
+}
+
+/// What is done with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It is read when the publisher is built.
+    Read,
+    /// It is written, and made where it does not exist.
+    Write,
+    /// It is a directory that exists, in which files are made.
+    WriteWithin,
+}
+
+impl FileUse {
+    /// A file that the key `key` names, to be read when the publisher is built.
+    pub fn read(key: &str, path: &std::path::Path) -> Self {
+        Self { key: key.to_owned(), path: path.to_owned(), access: Access::Read }
+    }
+
+    /// A file that the key `key` names, to be written.
+    pub fn written(key: &str, path: &std::path::Path) -> Self {
+        Self { key: key.to_owned(), path: path.to_owned(), access: Access::Write }
+    }
+}
+
 /// A type of publisher, as configuration names it: `type = "file"`.
 ///
 /// Every native publisher joins through this and nothing else.
@@ -318,6 +352,13 @@ pub trait PublisherType: Publisher + Sized {
     /// Checks what the types of the settings do not: called when the configuration is read, before anything is
     /// built. Every problem found, as (key, message); the key may be dotted.
     fn validate(config: &Self::Config) -> Vec<(String, String)> {
+        let _ = config;
+        Vec::new()
+    }
+
+    /// The files that the settings name. One that is read is watched, and a change of it counts as a change of the
+    /// section. Whether one can be written is tried by `pressroom check`.
+    fn files(config: &Self::Config) -> Vec<FileUse> {
         let _ = config;
         Vec::new()
     }

@@ -1,21 +1,25 @@
 //! The registry: label → running delivery. Start-up and every reload are the same call, [`Registry::apply`].
 //!
-//! Invariants: what did not change is not touched; a new publisher is built before the old one ends, and takes over at
-//! a batch boundary; a failed build keeps the old one running, and says why. A cursor belongs to a label.
+//! Invariants: what did not change is not touched; a section that is slow to build delays only itself; a new publisher
+//! is built before the old one ends, and takes over at a batch boundary; a failed build keeps the old one running, and
+//! says why. A cursor belongs to a label and begins when the label is first desired. Of two calls the newer one wins,
+//! whichever ends first.
 
+mod apply;
+mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::delivery::{DeadLetters, Delivery, Plan, PublisherStatus};
+pub use apply::Round;
+
+use crate::delivery::{Absent, DeadLetters, Delivery, Plan, PublisherStatus};
 use crate::journal::{Books, DropReason, Journal};
-use crate::publisher::Publisher;
-use crate::record::Timestamp;
-use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use state::{Failure, State};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A publisher that should run.
@@ -96,56 +100,9 @@ pub struct Account {
 pub struct Registry {
     journal: Journal,
     dead_letters: Arc<DeadLetters>,
-    /// One call of `apply` at a time.
-    applying: tokio::sync::Mutex<()>,
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    running: BTreeMap<Arc<str>, Running>,
-    /// On their way out: they deliver what is left.
-    draining: Vec<Arc<Delivery>>,
-    /// Nothing is started any more.
-    closed: bool,
-    failures: BTreeMap<Arc<str>, Failure>,
-    ended: Vec<Account>,
-}
-
-#[derive(Clone)]
-struct Running {
-    delivery: Arc<Delivery>,
-    /// Of what runs; `None` while it waits for something to run.
-    fingerprint: Option<String>,
-    /// The labels that it holds beside its own.
-    members: Vec<Arc<str>>,
-}
-
-impl Desired {
-    /// A label, its own or of what it is made of, that another delivery holds; and which.
-    fn held_by_another<'a>(&self, held: &'a [Held]) -> Option<&'a Held> {
-        let is_mine = |label: &Arc<str>| *label == self.label || self.members.contains(label);
-        held.iter().find(|(label, holder)| is_mine(label) && *holder != self.label)
-    }
-}
-
-/// A label, and the delivery that holds it.
-type Held = (Arc<str>, Arc<str>);
-
-struct Failure {
-    fingerprint: String,
-    kind: Arc<str>,
-    reason: String,
-    since: Timestamp,
-}
-
-/// What became of one label.
-enum Change {
-    Unchanged,
-    Started(Delivery),
-    Replaced,
-    Waiting(String, Option<Delivery>),
-    Failed(String, Option<Delivery>),
+    /// Changes whenever `state` does in a way that somebody may wait for.
+    news: watch::Sender<()>,
 }
 
 /// Accounts of removed publishers that are kept; the oldest go first.
@@ -154,201 +111,39 @@ const KEPT_ACCOUNTS: usize = 1_000;
 impl Registry {
     /// A registry of publishers of `journal`. Nothing runs yet.
     pub fn new(journal: Journal, dead_letters: Arc<DeadLetters>) -> Self {
-        Self {
-            journal,
-            dead_letters,
-            applying: tokio::sync::Mutex::new(()),
-            state: Mutex::new(State::default()),
-        }
-    }
-
-    /// Makes what runs what is desired. Labels that are not are drained for at most `patience`. What failed before and
-    /// has not changed since is tried again only if `retry_failed`.
-    pub async fn apply(&self, desired: Vec<Desired>, patience: Duration, retry_failed: bool) -> Applied {
-        let _one_at_a_time = self.applying.lock().await;
-        let applied = Mutex::new(Applied::default());
-        let held = self.held();
-        let removed = self.take_removed(&desired);
-        let (known, new): (Vec<_>, Vec<_>) =
-            desired.iter().partition(|desired| self.is_running(&desired.label));
-        let (taking_in, known): (Vec<_>, Vec<_>) =
-            known.into_iter().partition(|desired| desired.held_by_another(&held).is_some());
-        let change = async |desired: &Desired| {
-            let change = self.change(desired, retry_failed).await;
-            // At once, so that reports show what is done while others are still at it.
-            self.state.lock().note(desired, change, &mut applied.lock());
-        };
-        let drained = async {
-            let accounts = self.drain(removed, patience, DropReason::Removed).await;
-            applied.lock().removed.extend(accounts.into_iter().map(|account| account.label));
-        };
-        // A label that goes gives up its port or its file before one that comes wants it: a rename is both, and so is a
-        // label that moves into a failover, or out of one.
-        tokio::join!(join_all(known.into_iter().map(&change)), drained);
-        // What could not be changed keeps what it has: nobody else starts with it.
-        let start = async |desired: &Desired, held: &[Held]| match desired.held_by_another(held) {
-            Some((label, holder)) => {
-                let reason =
-                    format!("\"{label}\" is still a member of \"{holder}\", which could not be changed");
-                let waiting =
-                    self.start_waiting(desired, &reason).filter(|_| !self.is_running(&desired.label));
-                self.state.lock().note(desired, Change::Failed(reason, waiting), &mut applied.lock());
-            }
-            None => change(desired).await,
-        };
-        for desired in taking_in {
-            let mut held = self.held();
-            // Two that exchange members go on, one after the other.
-            held.retain(|(label, _)| *label == desired.label);
-            start(desired, &held).await;
-        }
-        let held = self.held();
-        join_all(new.into_iter().map(|desired| start(desired, &held))).await;
-        let wanted = |label: &Arc<str>| desired.iter().any(|desired| desired.label == *label);
-        self.state.lock().failures.retain(|label, _| wanted(label));
-        let mut applied = applied.into_inner();
-        applied.sort();
-        applied
-    }
-
-    /// The labels that deliveries hold, their own and those of what they are made of.
-    fn held(&self) -> Vec<Held> {
-        let state = self.state.lock();
-        let held = state.running.iter().flat_map(|(holder, running)| {
-            std::iter::once(holder).chain(&running.members).map(|label| (label.clone(), holder.clone()))
-        });
-        held.collect()
-    }
-
-    fn is_running(&self, label: &Arc<str>) -> bool {
-        self.state.lock().running.contains_key(label)
-    }
-
-    fn take_removed(&self, desired: &[Desired]) -> Vec<Arc<Delivery>> {
-        let mut state = self.state.lock();
-        let labels =
-            state.running.keys().filter(|label| desired.iter().all(|desired| desired.label != **label));
-        let labels: Vec<_> = labels.cloned().collect();
-        let removed: Vec<_> = labels
-            .iter()
-            .filter_map(|label| state.running.remove(label))
-            .map(|running| running.delivery)
-            .collect();
-        state.draining.extend(removed.iter().cloned());
-        removed
-    }
-
-    async fn change(&self, desired: &Desired, retry_failed: bool) -> Change {
-        let (running, failed) = {
-            let state = self.state.lock();
-            let same = |failure: &&Failure| failure.fingerprint == desired.fingerprint && !retry_failed;
-            let failure =
-                state.failures.get(&desired.label).filter(same).map(|failure| failure.reason.clone());
-            (state.running.get(&desired.label).cloned(), failure)
-        };
-        let delivery = running.as_ref().map(|running| &running.delivery);
-        if let Some(reason) = &desired.missing {
-            return match delivery {
-                Some(delivery) => {
-                    delivery.suspend(reason.clone()).await;
-                    Change::Waiting(reason.clone(), None)
-                }
-                None => Change::Waiting(reason.clone(), self.start_waiting(desired, reason)),
-            };
-        }
-        if running.as_ref().is_some_and(|running| running.fingerprint.as_ref() == Some(&desired.fingerprint))
-        {
-            return Change::Unchanged;
-        }
-        if let Some(reason) = failed {
-            return Change::Failed(reason, None);
-        }
-        let result = match delivery {
-            Some(delivery) => match self.build(desired, false).await {
-                Ok(publisher) => delivery.replace(publisher, desired.plan.clone()).await.map(|()| None),
-                Err(reason) => Err(reason),
-            },
-            None => self.build(desired, true).await.map(|publisher| Some(self.start(desired, Ok(publisher)))),
-        };
-        match result {
-            Ok(Some(delivery)) => Change::Started(delivery),
-            Ok(None) => Change::Replaced,
-            Err(reason) => {
-                let waiting = match &running {
-                    None => self.start_waiting(desired, &reason),
-                    Some(Running { delivery, fingerprint: None, .. }) => {
-                        // It still waits, and now for something else.
-                        delivery.suspend(reason.clone()).await;
-                        None
-                    }
-                    Some(_) => None,
-                };
-                Change::Failed(reason, waiting)
-            }
-        }
-    }
-
-    /// Builds a publisher; and opens it, if there is no predecessor to hand anything over.
-    async fn build(&self, desired: &Desired, open: bool) -> Result<Box<dyn Publisher>, String> {
-        let Plan { factory, context, config, .. } = desired.plan.clone();
-        // In a task of its own: a factory that panics is a failed build, not the end of the reload.
-        let build = tokio::spawn(async move {
-            let mut publisher = factory(context).await?;
-            if open {
-                let opened = tokio::time::timeout(config.timeout, publisher.open(None)).await;
-                opened.map_err(|_| {
-                    let timeout = humantime::format_duration(config.timeout);
-                    anyhow::anyhow!("not opened within {timeout}")
-                })??;
-            }
-            anyhow::Ok(publisher)
-        });
-        match build.await {
-            Ok(built) => {
-                built.map_err(|error| desired.plan.context.secrets.redact(&format!("{error:#}")).into_owned())
-            }
-            Err(panic) => Err(format!("building it failed: {panic}")),
-        }
-    }
-
-    /// One that is configured keeps a cursor while it waits for something to run.
-    fn start_waiting(&self, desired: &Desired, reason: &str) -> Option<Delivery> {
-        desired.configured.then(|| self.start(desired, Err(reason.to_owned())))
-    }
-
-    fn start(&self, desired: &Desired, publisher: Result<Box<dyn Publisher>, String>) -> Delivery {
-        let letters = self.dead_letters.clone();
-        Delivery::start(desired.label.clone(), &self.journal, publisher, desired.plan.clone(), letters)
+        Self { journal, dead_letters, state: Mutex::new(State::default()), news: watch::Sender::new(()) }
     }
 
     /// Ends everything: delivers what is left until `patience` is over. Returns the final books of all that ever ran.
     pub async fn shutdown(&self, patience: Duration) -> Vec<Account> {
         let deadline = Instant::now() + patience;
-        let running = {
+        let (running, removed) = {
             let mut state = self.state.lock();
-            // What is being built meanwhile comes too late.
+            // Nothing is started from here on.
             state.closed = true;
+            let removed = state.draining.clone();
             let running = std::mem::take(&mut state.running);
             let running: Vec<_> = running.into_values().map(|running| running.delivery).collect();
             state.draining.extend(running.iter().cloned());
-            running
+            (running, removed)
         };
-        self.drain(running, patience, DropReason::Shutdown).await;
-        // Whoever is being removed now has an account soon; but a build that hangs must not keep the host.
-        let _ = tokio::time::timeout_at(deadline, self.applying.lock()).await;
+        self.news.send_replace(());
+        for delivery in removed {
+            delivery.begin_drain(deadline, DropReason::Shutdown);
+        }
+        self.drain(&running, patience, DropReason::Shutdown).await;
+        // The removed ones are accounted for by the call of `apply` that removed them.
+        let _ = tokio::time::timeout_at(deadline, self.until(|state| state.draining.is_empty())).await;
         self.ended()
     }
 
-    async fn drain(&self, going: Vec<Arc<Delivery>>, patience: Duration, reason: DropReason) -> Vec<Account> {
+    async fn drain(&self, going: &[Arc<Delivery>], patience: Duration, reason: DropReason) -> Vec<Account> {
         let deadline = Instant::now() + patience;
-        join_all(going.iter().map(|delivery| async move {
+        futures_util::future::join_all(going.iter().map(|delivery| async move {
             let books = delivery.drain(deadline, reason).await;
             let account = Account { label: delivery.label().clone(), books };
-            let mut state = self.state.lock();
-            state.draining.retain(|other| !Arc::ptr_eq(other, delivery));
-            state.ended.push(account.clone());
-            let excess = state.ended.len().saturating_sub(KEPT_ACCOUNTS);
-            state.ended.drain(..excess);
+            self.state.lock().note_ended(delivery, account.clone());
+            self.news.send_replace(());
             account
         }))
         .await
@@ -359,9 +154,24 @@ impl Registry {
         &self.dead_letters
     }
 
-    /// Whether anything could not be started or changed as it should be.
-    pub fn has_failures(&self) -> bool {
-        !self.state.lock().failures.is_empty()
+    /// Returns when `condition` holds.
+    async fn until(&self, condition: impl Fn(&State) -> bool) {
+        let mut news = self.news.subscribe();
+        while !condition(&self.state.lock()) {
+            if news.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns when each of these labels has become what it was last desired to be, or has failed to.
+    pub async fn settled(&self, labels: &[Arc<str>]) {
+        self.until(|state| labels.iter().all(|label| state.is_settled(label))).await;
+    }
+
+    /// What could not be started or changed as it should be.
+    pub fn failures(&self) -> Vec<Failed> {
+        self.state.lock().failures.iter().map(|(label, failure)| failure.of(label)).collect()
     }
 
     /// Has the publisher forget what is held against it that runs under `label`, or that has a member of that label.
@@ -420,59 +230,5 @@ impl Applied {
         }
         self.waiting.sort();
         self.failed.sort_by(|a, b| a.label.cmp(&b.label));
-    }
-}
-
-impl State {
-    fn note(&mut self, desired: &Desired, change: Change, applied: &mut Applied) {
-        if self.closed {
-            // A delivery that has just started ends when its handle goes.
-            return;
-        }
-        let Desired { label, fingerprint, required, members, .. } = desired;
-        let run = |state: &mut Self, delivery: Option<Delivery>, fingerprint: Option<String>| {
-            let members = members.clone();
-            if let Some(delivery) = delivery {
-                let delivery = Arc::new(delivery);
-                state.running.insert(label.clone(), Running { delivery, fingerprint, members });
-            } else if let Some(running) = state.running.get_mut(label) {
-                (running.fingerprint, running.members) = (fingerprint, members);
-            }
-        };
-        if !matches!(change, Change::Failed(..)) {
-            self.failures.remove(label);
-        }
-        match change {
-            Change::Unchanged => applied.unchanged.push(label.clone()),
-            Change::Started(delivery) => {
-                run(self, Some(delivery), Some(fingerprint.clone()));
-                applied.started.push(label.clone());
-            }
-            Change::Replaced => {
-                run(self, None, Some(fingerprint.clone()));
-                applied.replaced.push(label.clone());
-            }
-            Change::Waiting(reason, delivery) => {
-                run(self, delivery, None);
-                applied.waiting.push((label.clone(), reason));
-            }
-            Change::Failed(reason, delivery) => {
-                if let Some(delivery) = delivery {
-                    run(self, Some(delivery), None);
-                }
-                let (kind, fingerprint) = (desired.plan.kind.clone(), fingerprint.clone());
-                let known = self.failures.get(label).filter(|known| known.fingerprint == fingerprint);
-                let since = known.map_or_else(Timestamp::now, |known| known.since);
-                let told = known.is_some_and(|known| known.reason == reason);
-                let (label, reason) = (label.clone(), reason);
-                applied.failed.push(Failed {
-                    label: label.clone(),
-                    reason: reason.clone(),
-                    required: *required,
-                    told,
-                });
-                self.failures.insert(label, Failure { fingerprint, kind, reason, since });
-            }
-        }
     }
 }

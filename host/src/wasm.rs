@@ -171,6 +171,15 @@ impl PluginHost {
         })))
     }
 
+    /// Reads the trusted keys that are in files again: what is built from here on must be signed with one of them.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot be read; those from before are trusted.
+    pub fn read_keys(&self) -> Result<(), LoadError> {
+        self.0.gate.read_keys().map_err(LoadError::Keys)
+    }
+
     /// What is being compiled of the file with `digest`: `{tier, elapsed_ms}`, or null.
     pub fn compiling(&self, digest: &str) -> serde_json::Value {
         self.0.programs.compiling(digest)

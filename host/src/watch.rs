@@ -7,6 +7,9 @@
 //! The system's notifications say when to look; what is compared is what lies on the disk. Where there are no
 //! notifications (some network file systems, a directory that does not exist yet) it is looked at every two seconds.
 
+#[cfg(test)]
+mod tests;
+
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::Mutex;
@@ -19,7 +22,7 @@ use tokio::sync::mpsc;
 /// What has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// The configuration's file.
+    /// The configuration's file, or a file that it refers to.
     pub config: bool,
     /// A file of the plugin directory.
     pub plugins: bool,
@@ -32,6 +35,42 @@ pub struct Watched {
     pub config: Option<PathBuf>,
     /// The plugin directory; it need not exist.
     pub plugins: Option<PathBuf>,
+    /// The files that the configuration refers to.
+    pub referred: Referred,
+}
+
+/// Files and what tells them from what they were before; `None` where there was none.
+pub(crate) type Marks = BTreeMap<PathBuf, Option<Mark>>;
+
+/// The files that the configuration refers to, as they were when they were read. Whoever reads it anew says so here. A
+/// clone is a handle to the same.
+#[derive(Clone, Debug, Default)]
+pub struct Referred(Arc<Mutex<Marks>>);
+
+impl Referred {
+    /// Watches these from here on, and no others.
+    pub(crate) fn set(&self, marks: Marks) {
+        *self.0.lock() = marks;
+    }
+
+    /// Watches these, too.
+    pub(crate) fn extend(&self, marks: Marks) {
+        self.0.lock().extend(marks);
+    }
+
+    /// As they were when they were read, or told of.
+    fn seen(&self) -> Marks {
+        self.0.lock().clone()
+    }
+
+    /// Notes what was told, for files that are still watched.
+    fn told(&self, marks: &Marks) {
+        for (file, mark) in self.0.lock().iter_mut() {
+            if let Some(told) = marks.get(file) {
+                *mark = *told;
+            }
+        }
+    }
 }
 
 /// Tells changes of what it watches.
@@ -61,6 +100,7 @@ pub(crate) struct Mark {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seen {
     config: Option<Mark>,
+    referred: Marks,
     plugins: BTreeMap<PathBuf, Mark>,
 }
 
@@ -84,7 +124,7 @@ impl Watch {
         let watcher = watcher
             .inspect_err(|error| tracing::warn!("changes are looked for every two seconds only: {error}"))
             .ok();
-        let seen = Seen::look(&watched);
+        let seen = Seen::look(&watched, &Seen::default());
         let mut watch =
             Self { watched, seen, nudges, whole, unsettled: false, watcher, notified: Vec::new() };
         watch.subscribe();
@@ -98,7 +138,8 @@ impl Watch {
                 let _ = tokio::time::timeout(POLL, self.nudged()).await;
             }
             self.subscribe();
-            let mut now = Seen::look(&self.watched);
+            self.seen.referred = self.watched.referred.seen();
+            let mut now = Seen::look(&self.watched, &self.seen);
             if now == self.seen {
                 continue;
             }
@@ -107,7 +148,7 @@ impl Watch {
                 if let Some(changes) = self.whole_within(debounce).await {
                     return changes;
                 }
-                let later = Seen::look(&self.watched);
+                let later = Seen::look(&self.watched, &self.seen);
                 looks += 1;
                 if later == now {
                     break;
@@ -122,8 +163,11 @@ impl Watch {
                 }
                 now = later;
             }
-            let changes =
-                Changes { config: now.config != self.seen.config, plugins: now.plugins != self.seen.plugins };
+            let changes = Changes {
+                config: now.config != self.seen.config || now.referred != self.seen.referred,
+                plugins: now.plugins != self.seen.plugins,
+            };
+            self.watched.referred.told(&now.referred);
             self.seen = now;
             if changes != Changes::default() {
                 return changes;
@@ -174,13 +218,22 @@ impl Watch {
     /// Asks for notifications from directories that exist and are not notified of yet.
     fn subscribe(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
-        let parent = self.watched.config.as_deref().map(|file| file.parent().unwrap_or(Path::new(".")));
-        for dir in parent.into_iter().chain(self.watched.plugins.as_deref()) {
-            let known = self.notified.iter().any(|known| known == dir);
-            if !dir.is_dir() {
-                self.notified.retain(|known| known != dir);
-            } else if !known && watcher.watch(dir, RecursiveMode::NonRecursive).is_ok() {
-                self.notified.push(dir.to_owned());
+        let referred = self.watched.referred.seen();
+        let files = referred.keys().chain(&self.watched.config);
+        let mut wanted: BTreeSet<PathBuf> = files.flat_map(|file| dirs_of(file)).collect();
+        wanted.extend(self.watched.plugins.clone());
+        self.notified.retain(|known| {
+            let keep = wanted.contains(known) && known.is_dir();
+            if !keep {
+                // It may have gone.
+                let _ = watcher.unwatch(known);
+            }
+            keep
+        });
+        for dir in wanted {
+            let known = self.notified.contains(&dir);
+            if !known && dir.is_dir() && watcher.watch(&dir, RecursiveMode::NonRecursive).is_ok() {
+                self.notified.push(dir);
             }
         }
     }
@@ -206,10 +259,30 @@ fn note(event: &notify::Event, whole: &Mutex<BTreeSet<PathBuf>>) -> bool {
     true
 }
 
+/// The directories in which a file can be replaced: its own, and those of the links that lead to it. (Kubernetes swaps the
+/// link `..data`, which lies beside the link that is named.)
+fn dirs_of(file: &Path) -> BTreeSet<PathBuf> {
+    const MOST_LINKS: usize = 16;
+    let mut dirs = BTreeSet::new();
+    let mut at = file.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Some(dir) = at.parent() else { break };
+        let dir = if dir == Path::new("") { Path::new(".") } else { dir };
+        dirs.insert(dir.to_owned());
+        match std::fs::read_link(&at) {
+            Ok(target) => at = dir.join(target),
+            Err(_) => break,
+        }
+    }
+    dirs
+}
+
 impl Seen {
-    fn look(watched: &Watched) -> Self {
+    /// What is there now of what is watched. Of the files that are referred to, those that were looked for `before`.
+    fn look(watched: &Watched, before: &Self) -> Self {
         Self {
             config: watched.config.as_deref().and_then(mark),
+            referred: before.referred.keys().map(|file| (file.clone(), mark(file))).collect(),
             plugins: watched.plugins.iter().flat_map(|dir| plugin_files(dir)).collect(),
         }
     }
@@ -218,6 +291,11 @@ impl Seen {
     fn settled(mut self, later: &Self, before: &Self) -> Self {
         if self.config != later.config {
             self.config = before.config;
+        }
+        for (file, mark) in &mut self.referred {
+            if later.referred.get(file) != Some(&*mark) {
+                *mark = before.referred.get(file).copied().flatten();
+            }
         }
         let paths: Vec<PathBuf> = self.plugins.keys().chain(later.plugins.keys()).cloned().collect();
         for path in paths {
@@ -257,7 +335,8 @@ pub(crate) fn signature_of(plugin: &Path) -> PathBuf {
     plugin.with_extension("wasm.minisig")
 }
 
-fn mark(path: &Path) -> Option<Mark> {
+/// What tells the file at `path`, or where that leads, from another one; `None` where there is none.
+pub(crate) fn mark(path: &Path) -> Option<Mark> {
     std::fs::metadata(path).ok().map(|metadata| Mark::of(&metadata))
 }
 
@@ -272,103 +351,5 @@ impl Mark {
         #[cfg(not(unix))]
         let identity = (0, 0, 0, 0);
         Self { length: metadata.len(), modified: metadata.modified().ok(), identity }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn tells_a_change_once_when_it_has_settled() {
-        let dir = tempfile::tempdir().unwrap();
-        let (config, plugins) = (dir.path().join("pressroom.toml"), dir.path().join("plugins"));
-        std::fs::write(&config, "a").unwrap();
-        let mut watch = Watch::new(Watched { config: Some(config.clone()), plugins: Some(plugins.clone()) });
-        let debounce = Duration::from_millis(20);
-
-        std::fs::write(&config, "changed").unwrap();
-        assert_eq!(watch.changed(debounce).await, Changes { config: true, plugins: false });
-
-        // The directory comes into being, with a plugin; what is no plugin does not count.
-        std::fs::create_dir(&plugins).unwrap();
-        std::fs::write(plugins.join("readme.txt"), "").unwrap();
-        std::fs::write(plugins.join(".hidden.wasm"), "").unwrap();
-        std::fs::write(plugins.join("a.wasm"), "").unwrap();
-        assert_eq!(watch.changed(debounce).await, Changes { config: false, plugins: true });
-
-        std::fs::remove_file(plugins.join("a.wasm")).unwrap();
-        assert_eq!(watch.changed(debounce).await, Changes { config: false, plugins: true });
-    }
-
-    #[tokio::test]
-    async fn a_whole_plugin_need_not_settle() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut watch = Watch::new(Watched { config: None, plugins: Some(dir.path().to_owned()) });
-        let plugins = Changes { config: false, plugins: true };
-        let never = Duration::from_secs(86_400);
-        let told = async |watch: &mut Watch| {
-            tokio::time::timeout(Duration::from_secs(60), watch.changed(never)).await
-        };
-        // Closed by who wrote it, renamed into place, and written over.
-        std::fs::write(dir.path().join("a.wasm"), "a").unwrap();
-        assert_eq!(told(&mut watch).await, Ok(plugins));
-        std::fs::write(dir.path().join("b.part"), "b").unwrap();
-        std::fs::rename(dir.path().join("b.part"), dir.path().join("b.wasm")).unwrap();
-        assert_eq!(told(&mut watch).await, Ok(plugins));
-        std::fs::write(dir.path().join("a.wasm"), "another").unwrap();
-        assert_eq!(told(&mut watch).await, Ok(plugins));
-        // One that is still open is not told of.
-        let mut open = std::fs::File::create(dir.path().join("c.wasm")).unwrap();
-        std::io::Write::write_all(&mut open, b"half").unwrap();
-        let soon = tokio::time::timeout(Duration::from_millis(300), watch.changed(never)).await;
-        assert!(soon.is_err(), "{soon:?}");
-        drop(open);
-        assert_eq!(told(&mut watch).await, Ok(plugins));
-    }
-
-    #[tokio::test]
-    async fn what_never_comes_to_rest_holds_up_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("pressroom.toml");
-        std::fs::write(&config, "a").unwrap();
-        let plugins = Some(dir.path().to_owned());
-        let mut watch = Watch::new(Watched { config: Some(config.clone()), plugins });
-        std::fs::write(&config, "changed").unwrap();
-        let restless = dir.path().join("restless.wasm");
-        let write = async {
-            let mut open = std::fs::File::create(&restless).unwrap();
-            for byte in 0_u64.. {
-                std::io::Write::write_all(&mut open, byte.to_string().as_bytes()).unwrap();
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        let changes = tokio::select! {
-            changes = watch.changed(Duration::from_millis(20)) => changes,
-            () = write => unreachable!(),
-        };
-        // (On a machine that stands still for a moment the restless file may seem to have settled, too.)
-        assert!(changes.config);
-        // And when it has come to rest it is told of.
-        std::fs::write(&restless, "at rest, and longer than any number that was there").unwrap();
-        assert_eq!(watch.changed(Duration::from_millis(20)).await, Changes { config: false, plugins: true });
-    }
-
-    #[tokio::test]
-    async fn what_is_back_as_it_was_has_not_changed() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("a.wasm");
-        std::fs::write(&file, "a").unwrap();
-        let mut watch = Watch::new(Watched { config: None, plugins: Some(dir.path().to_owned()) });
-        let away = dir.path().join("away");
-        std::fs::rename(&file, &away).unwrap();
-        std::fs::rename(&away, &file).unwrap();
-        std::fs::write(dir.path().join("b.wasm"), "b").unwrap();
-        // The two may be told of one after the other: each is whole.
-        while watch.seen.plugins.len() < 2 {
-            let changes = watch.changed(Duration::from_millis(20)).await;
-            assert_eq!(changes, Changes { config: false, plugins: true });
-            assert!(watch.seen.plugins.contains_key(&file), "it is not told to have gone");
-        }
     }
 }

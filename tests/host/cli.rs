@@ -83,11 +83,45 @@ async fn check_says_every_problem_with_its_place() {
 }
 
 #[tokio::test]
+async fn check_and_the_start_try_what_will_be_written() {
+    let folder = Folder::new("");
+    // A file stands where a directory is to be: that holds for every user, the administrator included.
+    std::fs::write(folder.path("readonly"), "").unwrap();
+    folder.configure(
+        "[dead_letters]\npath = \"readonly/dead-letters.jsonl\"\n\
+         [publishers.a]\ntype = \"file\"\npath = \"readonly/a.jsonl\"\n",
+    );
+    let checked = pressroom(&folder, &["check"], None).await;
+    checked.assert_ended(1, "error: 2 files cannot be read or written\n");
+    for said in
+        ["publishers.a.path: ", "dead_letters.path: ", "name a file that can be written in dead_letters.path"]
+    {
+        assert!(checked.out.contains(said), "{said} is not in {}", checked.out);
+    }
+    let started = pressroom(&folder, &["run"], None).await;
+    assert_eq!(started.code, Some(1), "{}", started.err);
+    assert!(
+        started.err.contains("dead letters: ") && started.err.contains("dead_letters.path"),
+        "{}",
+        started.err
+    );
+
+    folder.configure(
+        "[dead_letters]\npath = \"state/dead-letters.jsonl\"\n\
+         [publishers.a]\ntype = \"file\"\npath = \"out/a.jsonl\"\n",
+    );
+    let checked = pressroom(&folder, &["check"], None).await;
+    checked.assert_ended(0, "");
+    assert!(!folder.path("state").exists() && !folder.path("out").exists(), "check makes nothing");
+}
+
+#[tokio::test]
 async fn the_configurations_that_people_begin_with_are_right() {
     let folder = Folder::new("");
     let readme = readme();
     let section = between(&readme, "\n## Configuration by example\n", "\n## ");
     std::fs::write(folder.path("readme.toml"), between(section, "```toml\n", "```")).unwrap();
+    std::fs::copy(root().join("tests/fixtures/authorities/old.pem"), folder.path("ca.pem")).unwrap();
     let right = pressroom(&folder, &["check", "--config", "readme.toml"], Some(TOKEN)).await;
     right.assert_ended(0, "");
     assert!(right.out.starts_with("readme.toml is right\n"), "{}", right.out);

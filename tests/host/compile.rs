@@ -104,13 +104,49 @@ async fn a_plugin_that_compiles_for_ever_holds_up_neither_the_start_nor_its_sibl
     running.api.post(&events(0..100)).await;
     running.api.until_delivered("archive", 100).await;
     let slow = running.api.publisher("slow").await;
-    assert_eq!((&slow["state"], &slow["books"]["backlog"]), (&"waiting".into(), &100.into()), "{slow:#}");
+    assert_eq!((&slow["state"], &slow["books"]["backlog"]), (&"pending".into(), &100.into()), "{slow:#}");
     assert!(slow["reason"].as_str().unwrap().contains("is being loaded"), "{slow:#}");
     let plugins = running.api.report("plugins").await;
     let compiling = &plugins[0]["compiling"];
     assert!(compiling["tier"].is_string() && compiling["elapsed_ms"].as_f64() > Some(0.0), "{plugins:#}");
     let closing = running.host.shutdown(Duration::from_secs(1)).await;
     assert!(closing.balanced(), "{closing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_waits_for_no_plugin_that_compiles_for_ever() {
+    // Nothing ends it: a reload that waits for it never ends either.
+    let plugins = "compile_timeout = \"1h\"\n";
+    let slow = "[publishers.slow]\ntype = \"wasm\"\nplugin = \"minimal\"\n";
+    let folder = Folder::new(&format!("{plugins}{ARCHIVE}{slow}"));
+    for file in ["minimal", "dropped-1", "dropped-2", "dropped-3", "dropped-4", "dropped-5"] {
+        folder.drop_in(file, &another_version(&fixture("minimal.wat"), file));
+    }
+    let compiler = impostor(&folder, "exec sleep 600");
+    let running = folder.start_with(Host::builder().compiler(compiler)).await;
+    let api = &running.api;
+    for number in 0..3 {
+        let new = format!("[publishers.new]\ntype = \"file\"\npath = \"new-{number}.jsonl\"\n");
+        folder.configure(&format!("{plugins}{ARCHIVE}{slow}{new}"));
+        let path = |status: &serde_json::Value| {
+            status["detail"]["path"]
+                .as_str()
+                .is_some_and(|path| path.ends_with(&format!("new-{number}.jsonl")))
+        };
+        api.until("new", "runs as it is configured now", path).await;
+        api.post(&events(number * 10..number * 10 + 10)).await;
+        api.until_delivered("new", number * 10 + 10).await;
+    }
+    // All that was accepted waits for those that are not compiled yet.
+    for label in ["slow", "dropped-1", "dropped-5"] {
+        let pending = api.publisher(label).await;
+        assert_eq!(
+            (&pending["state"], &pending["books"]["backlog"]),
+            (&"pending".into(), &30.into()),
+            "{pending:#}"
+        );
+    }
+    assert!(running.host.shutdown(Duration::from_millis(100)).await.balanced());
 }
 
 #[tokio::test(flavor = "multi_thread")]

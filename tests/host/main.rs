@@ -25,6 +25,7 @@ mod outage;
 mod overflow;
 mod plugins;
 mod prometheus;
+mod referred;
 mod reload;
 mod reloads;
 mod remote_write;

@@ -180,3 +180,52 @@ async fn a_slow_upload_is_cut_first_and_publishers_have_the_larger_part_of_the_t
     assert_eq!((closing.dropped(), closing.never_accepted), (0, 0), "{closing:?}");
     assert_eq!(closing.publishers[0].books.delivered, 2_000, "{closing:?}");
 }
+
+/// Makes a pipe, and opens it for writing once somebody reads from it. Dropping the answer ends what is read.
+#[cfg(unix)]
+async fn pipe(path: std::path::PathBuf) -> impl FnOnce() -> std::fs::File {
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    move || std::fs::OpenOptions::new().write(true).open(path).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_a_start_that_waits_for_a_file_that_never_comes() {
+    let folder = Folder::new("");
+    let open = pipe(folder.path("secret")).await;
+    folder.write_config(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[shutdown]\ntimeout = \"1s\"\n\
+         [publishers.archive]\ntype = \"file\"\npath = \"${file:secret}\"\n",
+    );
+    let mut process = Process::pressroom(&folder, &["run"]);
+    // It reads the secret now, and nothing is ever written.
+    let _writer = tokio::task::spawn_blocking(open).await.unwrap();
+    process.terminate();
+    let ended = process.ended().await;
+    let output = process.output();
+    assert!(ended.success() && output.contains("SIGTERM: ended during the start"), "{ended}: {output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_never_answers_delays_neither_the_start_nor_the_end() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let folder = Folder::new("");
+    let config = format!(
+        "[shutdown]\ntimeout = \"1s\"\n[publishers.archive]\ntype = \"file\"\npath = \"archive.jsonl\"\n\
+         [publishers.silent]\ntype = \"elasticsearch\"\nhosts = [\"http://{}\"]\ntimeout = \"1h\"\n",
+        silent.local_addr().unwrap()
+    );
+    let (mut process, api) = Process::host(&folder, &config).await;
+    let (_connection, _) = silent.accept().await.unwrap();
+    api.post(&events(0..100)).await;
+    api.until_delivered("archive", 100).await;
+    process.terminate();
+    let ended = process.ended().await;
+    let output = process.output();
+    // What the silent one was to have is lost, and the end says so.
+    assert_eq!(ended.code(), Some(1), "{output}");
+    assert!(
+        output.contains("100 records could not be published before shutdown.timeout was over"),
+        "{output}"
+    );
+}

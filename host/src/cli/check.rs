@@ -1,6 +1,6 @@
 //! `pressroom check`: is the configuration right?
 //!
-//! Invariant: nothing is started, opened or changed.
+//! Invariant: nothing is started, opened for writing or changed.
 
 use super::words::{self, Column};
 use super::{DEFAULT_CONFIG, Failure, to_stdout};
@@ -11,8 +11,9 @@ use std::path::PathBuf;
 /// Check a configuration without running it
 ///
 /// Reads the configuration as `run` would, every publisher's own settings included, and the plugin directory, and
-/// says everything that is wrong: a line per problem, `FILE:LINE:COLUMN: KEY: MESSAGE`. Nothing is started, so what only
-/// the start can tell (a port that is taken, a granted directory that is not there) is not told.
+/// says everything that is wrong: a line per problem, `FILE:LINE:COLUMN: KEY: MESSAGE`. It also tries, as the user who runs
+/// it, whether the files that will be read and written can be: certificates, dead letters, outputs, granted directories,
+/// the cache of compiled plugins. Nothing is started, so what only the start can tell (a port that is taken) is not told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pressroom check
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 
 Exit codes:
   0  the configuration is right; its publishers and plugins are listed
-  1  it is, but a plugin in the directory cannot be loaded
+  1  it is, but a plugin in the directory cannot be loaded, or a file cannot be read or written
   2  it is not; every problem is listed")]
 pub(super) struct Args {
     /// The configuration
@@ -39,13 +40,16 @@ pub(super) fn check(args: &Args) -> Result<(), Failure> {
         }
     };
     to_stdout(&summary(args, &checked))?;
-    match checked.plugins.iter().filter(|plugin| plugin.problem.is_some()).count() {
-        0 => Ok(()),
-        broken => {
-            let plugins = words::counted(broken as u64, "plugin");
-            Err(Failure::failed(format!("{plugins} cannot be loaded")))
-        }
+    let broken = checked.plugins.iter().filter(|plugin| plugin.problem.is_some()).count();
+    let unusable = checked.files.iter().filter(|file| !file.optional).count();
+    let mut wrong = Vec::new();
+    if broken > 0 {
+        wrong.push(format!("{} cannot be loaded", words::counted(broken as u64, "plugin")));
     }
+    if unusable > 0 {
+        wrong.push(format!("{} cannot be read or written", words::counted(unusable as u64, "file")));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::failed(wrong.join(", "))) }
 }
 
 fn summary(args: &Args, checked: &Checked) -> String {
@@ -68,6 +72,10 @@ fn summary(args: &Args, checked: &Checked) -> String {
                 out.push_str(&format!("  {}: {problem}\n", escape::line(&plugin.name)));
             }
         }
+    }
+    for file in &checked.files {
+        let weight = if file.optional { "warning: " } else { "" };
+        out.push_str(&format!("{weight}{}: {}\n", file.key, file.problem));
     }
     out
 }

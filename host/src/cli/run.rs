@@ -56,29 +56,50 @@ examples/quickstart.toml says more; `pressroom demo` needs no configuration at a
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     exists(&args.config)?;
     let mut signals = Signals::new()?;
-    let host = crate::cli::host().config_file(&args.config).start().await.map_err(not_started)?;
+    // In a task of its own: a file that blocks the thread that reads it must not keep signals waiting.
+    let builder = crate::cli::host().config_file(&args.config);
+    let mut launch = tokio::spawn(async move { builder.launch().await });
+    let host = tokio::select! {
+        launched = &mut launch => launched.map_err(anyhow::Error::from)?.map_err(not_started)?,
+        name = signals.end() => {
+            launch.abort();
+            tracing::info!("{name}: ended during the start, before anything was accepted");
+            return Ok(());
+        }
+    };
+    let mut next = tokio::select! {
+        () = host.settle() => None,
+        signal = signals.next() => Some(signal),
+    };
     introduce(&host, &args.config);
     loop {
-        match signals.next().await {
+        let signal = match next.take() {
+            Some(signal) => signal,
+            None => signals.next().await,
+        };
+        match signal {
             Signal::Reload => {
                 // In a task of its own: a reload that takes long must not keep the end waiting.
                 let host = host.clone();
                 tokio::spawn(async move { reload(&host).await });
             }
-            Signal::End(name) => {
-                let patience = host.config().shutdown.timeout;
-                tracing::info!("{name}: ending, publishers have {}", words::duration(patience));
-                let closing = tokio::select! {
-                    closing = host.shutdown(patience) => closing,
-                    name = signals.end() => {
-                        return Err(Failure::failed(format!("{name} came again: ended at once, without an account")));
-                    }
-                };
-                to_stderr(&account(&closing))?;
-                return verdict(&closing);
-            }
+            Signal::End(name) => return end(&host, name, &mut signals).await,
         }
     }
+}
+
+/// Shuts the host down and accounts for everything, unless another signal comes meanwhile.
+async fn end(host: &Host, name: &str, signals: &mut Signals) -> Result<(), Failure> {
+    let patience = host.config().shutdown.timeout;
+    tracing::info!("{name}: ending, publishers have {}", words::duration(patience));
+    let closing = tokio::select! {
+        closing = host.shutdown(patience) => closing,
+        name = signals.end() => {
+            return Err(Failure::failed(format!("{name} came again: ended at once, without an account")));
+        }
+    };
+    to_stderr(&account(&closing))?;
+    verdict(&closing)
 }
 
 fn not_started(error: StartError) -> Failure {

@@ -11,7 +11,7 @@ pub(super) struct Expander<'a> {
     variables: &'a dyn Fn(&str) -> Option<String>,
     base_dir: PathBuf,
     values: Vec<String>,
-    /// The files that were read since they were last asked for.
+    /// The files that were named since they were last asked for, whether they could be read or not.
     files: Vec<PathBuf>,
 }
 
@@ -25,7 +25,7 @@ impl<'a> Expander<'a> {
         self.values
     }
 
-    /// The files that were read since the last call.
+    /// The files that were named since the last call.
     pub(super) fn take_files(&mut self) -> Vec<PathBuf> {
         std::mem::take(&mut self.files)
     }
@@ -82,6 +82,7 @@ impl<'a> Expander<'a> {
             return Err("\"${file:}\" names no file".to_owned());
         }
         let path = self.base_dir.join(path);
+        self.files.push(path.clone());
         let refuse = |reason: String| format!("the file {} cannot be read: {reason}", path.display());
         let file = crate::paths::open(&path).map_err(|error| refuse(error.to_string()))?;
         let mut text = String::new();
@@ -96,7 +97,6 @@ impl<'a> Expander<'a> {
                 text.pop();
             }
         }
-        self.files.push(path);
         Ok(text)
     }
 }

@@ -39,7 +39,11 @@ pub(super) async fn drained(drain: &mut watch::Receiver<Option<Drain>>) {
     loop {
         let asked = *drain.borrow_and_update();
         match asked {
-            Some(Drain { deadline, .. }) => return tokio::time::sleep_until(deadline).await,
+            Some(Drain { deadline, .. }) => tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return,
+                // The deadline may have been brought forward.
+                Ok(()) = drain.changed() => {}
+            },
             None if drain.changed().await.is_err() => return std::future::pending().await,
             None => {}
         }

@@ -415,7 +415,7 @@ async fn one_that_takes_everything_and_gets_stuck_with_it_does_not_look_well() {
 #[tokio::test(start_paused = true)]
 async fn one_that_is_suspended_keeps_its_place() {
     let bench = Bench::new(config(), []);
-    bench.delivery.suspend("its file has gone".into()).await;
+    bench.delivery.suspend(Absent::Waiting("its file has gone".into())).await;
     bench.record(&["1", "2"]);
     tokio::time::sleep(Duration::from_secs(100)).await;
     let status = bench.delivery.status();
@@ -431,7 +431,7 @@ async fn what_has_waited_for_a_publisher_does_not_wait_for_company_as_well() {
     let mut config = config();
     config.batch.max_age = Duration::from_secs(3_600);
     let bench = Bench::new(config, []);
-    bench.delivery.suspend("its file is not there yet".into()).await;
+    bench.delivery.suspend(Absent::Waiting("its file is not there yet".into())).await;
     bench.record(&["1", "2"]);
     let publisher = Scripted { script: bench.script.clone(), open: Ok(()) };
     bench.delivery.replace(Box::new(publisher), bench.plan.clone()).await.unwrap();

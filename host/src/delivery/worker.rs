@@ -14,7 +14,7 @@ use super::retry::Pace;
 use super::unflushed::Unflushed;
 use super::waiting::Waiting;
 use super::window::{InHand, Trouble, Window, judge, without_secrets};
-use super::{Command, Drain, Plan, Shared, State};
+use super::{Absent, Command, Drain, Plan, Shared, State};
 use crate::journal::{Books, Cursor, DropReason, Settled};
 use crate::publisher::panics::{ask, discard};
 use crate::publisher::{PublishError, Publisher, Standing};
@@ -30,6 +30,8 @@ pub(super) struct Worker {
     publisher: Option<Box<dyn Publisher>>,
     /// There is no publisher and its factory is not asked: a command will bring one.
     suspended: bool,
+    /// The command that brings one is on its way.
+    pending: bool,
     plan: Plan,
     refusals: Refusals,
     /// It waits because too many of its dead letters cannot be written.
@@ -78,7 +80,7 @@ impl Worker {
     pub(super) fn new(
         label: Arc<str>,
         cursor: Cursor,
-        publisher: Result<Box<dyn Publisher>, String>,
+        publisher: Result<Box<dyn Publisher>, Absent>,
         plan: Plan,
         refusals: Refusals,
         commands: mpsc::Receiver<Command>,
@@ -93,6 +95,7 @@ impl Worker {
             cursor,
             publisher: None,
             suspended: false,
+            pending: false,
             plan,
             refusals,
             stuck: false,
@@ -111,7 +114,7 @@ impl Worker {
         };
         match publisher {
             Ok(publisher) => worker.adopt(publisher),
-            Err(reason) => worker.suspend(&reason),
+            Err(absent) => worker.suspend(&absent),
         }
         worker
     }
@@ -145,7 +148,10 @@ impl Worker {
                 }
                 let nothing_left = nothing_left && self.window.is_empty() && self.unflushed.is_empty();
                 let all_written = self.refusals.waiting() == 0;
-                if (nothing_left && all_written) || self.suspended || Instant::now() >= deadline {
+                // One that is being built may still deliver it, before the host ends.
+                let may_come = self.pending && reason == DropReason::Shutdown;
+                let over = (self.suspended && !may_come) || Instant::now() >= deadline;
+                if (nothing_left && all_written) || over {
                     return self.end(reason).await;
                 }
             }

@@ -1,26 +1,27 @@
 //! Start-up: from a configuration to a running host.
 
 use super::catalog::Catalog;
-use super::desired::Planner;
+use super::desired::{Planned, Planner};
 use super::plugins::PluginDir;
 #[cfg(feature = "server")]
 use super::readiness;
-use super::{Host, Inner, follow_changes, log_applied, vitals};
+use super::{Host, Inner, files, follow_changes, vitals};
 use crate::collector::{Collector, CollectorSettings};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Problems};
 use crate::delivery::DeadLetters;
 use crate::journal::{Journal, JournalSettings};
 use crate::publisher::{Factory, Publisher};
 use crate::recorder::Recorder;
 use crate::registry::{Desired, Failed, Registry};
 use crate::report::{ReportSettings, Reports};
-use crate::watch::{Changes, Watch, Watched};
+use crate::watch::{Marks, Referred, Watch, Watched};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// A host that has not started.
 #[must_use = "nothing runs until it is started"]
@@ -48,6 +49,9 @@ pub enum StartError {
     /// from starting: it waits, and is reported.)
     #[error("{}", .0.iter().map(|failed| format!("publisher \"{}\": {}", failed.label, failed.reason)).collect::<Vec<_>>().join("\n"))]
     Publishers(Vec<Failed>),
+    /// What no publisher takes could not be set aside.
+    #[error("dead letters: {0}")]
+    DeadLetters(String),
     /// The start itself failed.
     #[error("the start failed, please report it: {0}")]
     Broken(String),
@@ -104,27 +108,39 @@ impl HostBuilder {
         self
     }
 
-    /// Starts the host.
+    /// Starts the host, and waits a few seconds for its plugins to be compiled and to start.
     ///
     /// # Errors
     ///
     /// The configuration cannot be used, or something that it says cannot be had. Nothing runs then.
     pub async fn start(self) -> Result<Host, StartError> {
+        let host = self.launch().await?;
+        host.settle().await;
+        Ok(host)
+    }
+
+    /// As [`HostBuilder::start`], and does not wait for plugins. Until this returns nothing is accepted: it may be given up
+    /// by dropping the future.
+    pub(crate) async fn launch(self) -> Result<Host, StartError> {
         let bare = self.config.is_none() && self.file.is_none();
         let catalog = Catalog::new(self.embedded);
-        let (config, mut problems) = match (self.config, &self.file) {
-            (Some(config), _) => (config, crate::config::Problems::new()),
-            (None, Some(file)) => Config::read_file(file)?,
-            (None, None) => (bare_config(), crate::config::Problems::new()),
+        let (config, mut problems, marks) = match (self.config, &self.file) {
+            (Some(config), _) => (config, Problems::new(), Marks::new()),
+            (None, Some(file)) => files::read_config(file)?,
+            (None, None) => (bare_config(), Problems::new(), Marks::new()),
         };
         catalog.read(&config, &mut problems);
         problems.into_result()?;
 
+        if !bare && let Some(found) = files::try_dead_letters(&config) {
+            return Err(StartError::DeadLetters(found.problem));
+        }
         if self.file.is_some() && config.plugins.drop_in {
             // A convenience: what cannot be made here can be made by whoever drops the first plugin in.
             let _ = std::fs::create_dir_all(config.plugins_dir());
         }
 
+        let referred = Referred::default();
         #[cfg(feature = "server")]
         let server = bind(&config).await?;
         let started = Instant::now();
@@ -185,37 +201,30 @@ impl HostBuilder {
             plugin_host: plugin_host(&config, self.file.clone(), self.compiler, bare)?,
             host_metrics,
             found: Mutex::default(),
+            referred: referred.clone(),
         };
 
         // Changes from here on are followed, those during the start included.
         let plugins = (!bare).then(|| config.plugins_dir());
-        let watch =
-            (!self.unwatched && !bare).then(|| Watch::new(Watched { config: self.file.clone(), plugins }));
+        let watched = Watched { config: self.file.clone(), plugins, referred: referred.clone() };
+        let watch = (!self.unwatched && !bare).then(|| Watch::new(watched));
         let found = tokio::task::spawn_blocking(move || {
             let found = planner.desired(&config);
             (planner, config, found)
         });
-        let (planner, config, (desired, problems)) =
+        let (planner, config, planned) =
             found.await.map_err(|panic| StartError::Broken(panic.to_string()))?;
+        let Planned { desired, problems, marks: named } = planned;
         problems.into_result()?;
-        let patience = config.shutdown.timeout;
-        let (at_once, deferred) = without_plugins(desired);
-        let mut applied = registry.apply(at_once, patience, true).await;
-        let failed: Vec<Failed> = applied.failed.iter().filter(|failed| failed.required).cloned().collect();
-        if !failed.is_empty() {
-            registry.shutdown(Duration::ZERO).await;
-            return Err(StartError::Publishers(failed));
-        }
-        if deferred {
-            // Told when the plugins are looked at.
-            applied.waiting.clear();
-        }
-        log_applied(&applied);
+        referred.set(marks);
+        referred.extend(named);
+        let mut applying = apply(&registry, desired, config.shutdown.timeout).await?;
 
         #[cfg(feature = "server")]
         let server_addr = server.as_ref().map(crate::server::BoundServer::local_addr);
         #[cfg(not(feature = "server"))]
         let server_addr = None;
+        applying.detach_all();
         let host = Host(Arc::new(Inner {
             config: Mutex::new(Arc::new(config)),
             config_file: self.file,
@@ -237,16 +246,47 @@ impl HostBuilder {
             #[cfg(feature = "server")]
             server,
         );
-        if deferred {
-            // It goes on by itself where it takes longer.
-            let plugins = host.0.reload(Changes { config: false, plugins: true }, true);
-            let _ = tokio::time::timeout(PATIENCE_WITH_PLUGINS, plugins).await;
-        }
         Ok(host)
     }
 }
 
+/// Begins to start what is to run, each on its own, and waits for what the host must not start without. The task that goes
+/// on with the rest ends with the answer.
+///
+/// # Errors
+///
+/// Something that the configuration says cannot be had. Nothing runs then.
+async fn apply(
+    registry: &Arc<Registry>,
+    desired: Vec<Desired>,
+    patience: Duration,
+) -> Result<JoinSet<()>, StartError> {
+    let required: Vec<_> =
+        desired.iter().filter(|desired| desired.required).map(|desired| desired.label.clone()).collect();
+    let round = registry.begin(desired, true);
+    let mut applying = JoinSet::new();
+    applying.spawn({
+        let registry = registry.clone();
+        async move { drop(registry.finish(round, patience).await) }
+    });
+    // One that takes longer is pending, and holds up neither the others nor the start.
+    let _ = tokio::time::timeout(PATIENCE_AT_START, registry.settled(&required)).await;
+    let mut failed = registry.failures();
+    failed.retain(|failed| failed.required);
+    if failed.is_empty() {
+        return Ok(applying);
+    }
+    registry.shutdown(Duration::ZERO).await;
+    Err(StartError::Publishers(failed))
+}
+
 impl Host {
+    /// Waits until everything runs that is to, or has failed to; or, where that takes longer, for a few seconds.
+    pub(crate) async fn settle(&self) {
+        let labels: Vec<_> = self.0.registry.status().into_iter().map(|status| status.label).collect();
+        let _ = tokio::time::timeout(PATIENCE_AT_START, self.0.registry.settled(&labels)).await;
+    }
+
     fn run_tasks(
         &self,
         watch: Option<Watch>,
@@ -306,26 +346,8 @@ impl Host {
     }
 }
 
-/// How long the start waits for plugins to be compiled and to start.
-const PATIENCE_WITH_PLUGINS: Duration = Duration::from_secs(5);
-
-/// What is to run before anything is accepted, and whether there is more: a plugin may take a minute to compile, or never
-/// be done with it, and nobody waits for that. Those that are configured have their cursors from the beginning.
-fn without_plugins(desired: Vec<Desired>) -> (Vec<Desired>, bool) {
-    let mut deferred = false;
-    let mut at_once = Vec::new();
-    for mut one in desired {
-        if !one.required && one.missing.is_none() {
-            deferred = true;
-            if !one.configured {
-                continue;
-            }
-            one.missing = Some("its plugin is being loaded".to_owned());
-        }
-        at_once.push(one);
-    }
-    (at_once, deferred)
-}
+/// How long the start waits for publishers to be built and opened, and again for plugins to be compiled and to start.
+const PATIENCE_AT_START: Duration = Duration::from_secs(5);
 
 /// Of a host that an embedding program gives no configuration: nothing is read, watched or listened to.
 fn bare_config() -> Config {

@@ -7,7 +7,7 @@ use crate::config::units::ByteSize;
 use crate::config::{Config, Only, OnlyStatus, Problems, PublisherSection};
 use crate::delivery::{Filter, Rules};
 use crate::paths::{self, Writable};
-use crate::publisher::{BatchSize, Factory, Publisher, PublisherType};
+use crate::publisher::{BatchSize, Factory, FileUse, Publisher, PublisherType};
 use crate::publishers;
 use crate::record::Status;
 use parking_lot::Mutex;
@@ -32,14 +32,19 @@ pub(super) enum Source {
 pub(super) struct Entry {
     pub(super) section: PublisherSection,
     pub(super) source: Source,
+    /// The files that its settings name.
+    pub(super) files: Vec<FileUse>,
     /// Its own filter, and those of the composites it is a member of.
     pub(super) filters: Vec<Filter>,
 }
 
+/// What the section of a native type is read as: a factory, and the files that the section names.
+type Read = (Factory, Vec<FileUse>);
+
 /// A native type: how its section is read; which records reach it, and how many at once, where that says nothing of it.
 #[derive(Clone, Copy)]
 struct Native {
-    read: fn(&PublisherSection, &mut Problems) -> Option<Factory>,
+    read: fn(&PublisherSection, &mut Problems) -> Option<Read>,
     only: &'static [Status],
     batch: Option<BatchSize>,
 }
@@ -87,6 +92,7 @@ impl Catalog {
         let mut composites = Composites::new(config, self.embedded.keys());
         let mut entries = Vec::new();
         for section in &config.publishers {
+            let mut files = Vec::new();
             let source = match section.kind.as_str() {
                 composite::TYPE => {
                     if let Some(config) = composite::read(section, problems) {
@@ -97,7 +103,10 @@ impl Catalog {
                 EMBEDDED => self.read_embedded(section, problems),
                 WASM => read_plugin(section, config, problems),
                 kind => match self.types.get(kind) {
-                    Some(native) => (native.read)(section, problems).map(Source::Factory),
+                    Some(native) => (native.read)(section, problems).map(|(factory, named)| {
+                        files = named;
+                        Source::Factory(factory)
+                    }),
                     None => {
                         problems.push(section.problem_at("type", &self.unknown(kind)));
                         None
@@ -107,13 +116,14 @@ impl Catalog {
             #[cfg_attr(not(feature = "wasm"), allow(unused_mut, reason = "only plugins have instances"))]
             let mut section = self.completed(section);
             #[cfg(feature = "wasm")]
-            if let Some(Source::Plugin { config, .. }) = &source
-                && !section.settings.says("batch.max_records")
-            {
-                // Each instance takes its share of a batch.
-                section.delivery.batch.max_records *= config.limits.instances;
+            if let Some(Source::Plugin { config, .. }) = &source {
+                files = config.files();
+                if !section.settings.says("batch.max_records") {
+                    // Each instance takes its share of a batch.
+                    section.delivery.batch.max_records *= config.limits.instances;
+                }
             }
-            entries.extend(source.map(|source| Entry { section, source, filters: Vec::new() }));
+            entries.extend(source.map(|source| Entry { section, source, files, filters: Vec::new() }));
         }
         let writable = check_paths(config, &entries, problems);
         if problems.is_empty() {
@@ -156,7 +166,7 @@ impl Catalog {
             if config.publishers.iter().all(|section| section.label != *label) {
                 let section = PublisherSection::new(label.as_str(), EMBEDDED);
                 let source = Source::Factory(factory.clone());
-                entries.push(Entry { section, source, filters: Vec::new() });
+                entries.push(Entry { section, source, files: Vec::new(), filters: Vec::new() });
             }
         }
     }
@@ -187,17 +197,19 @@ impl Catalog {
     }
 }
 
-fn read_native<P: PublisherType>(section: &PublisherSection, problems: &mut Problems) -> Option<Factory> {
+fn read_native<P: PublisherType>(section: &PublisherSection, problems: &mut Problems) -> Option<Read> {
     let config = section.settings.read::<P::Config>(problems)?;
     let found = P::validate(&config);
     if !found.is_empty() {
         problems.extend(found.iter().map(|(key, message)| section.problem_at(key, message)));
         return None;
     }
-    Some(Arc::new(move |context| {
+    let files = P::files(&config);
+    let factory: Factory = Arc::new(move |context| {
         let config = config.clone();
         Box::pin(async move { Ok(Box::new(P::build(config, context)?) as Box<dyn Publisher>) })
-    }))
+    });
+    Some((factory, files))
 }
 
 /// Checks that no path of the configuration leads through a directory that a plugin may write to, and returns what keeps

@@ -5,7 +5,8 @@
 //! one delivery, and its members are none.
 
 use super::catalog::{Entry, Source};
-use super::desired::{CheckedComposite, Found, Made, Planner, PluginPublisher};
+use super::check::CheckedComposite;
+use super::desired::{Found, Made, Planner, PluginPublisher};
 use crate::config::{Config, Only, Problem, Problems, PublisherSection};
 use crate::delivery::{PublisherStatus, Rules, State};
 use crate::publishers::composite::{CompositeConfig, Failover, MemberPlan, Mode};
@@ -251,6 +252,7 @@ impl<'a> Composites<'a> {
         Entry {
             section: composite.section.clone(),
             source: Source::Failover(Box::new(source)),
+            files: Vec::new(),
             filters: Vec::new(),
         }
     }

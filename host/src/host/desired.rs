@@ -2,12 +2,14 @@
 
 use super::catalog::{Catalog, Entry, Source};
 use super::composite;
+use super::files;
 use super::plugins::{PluginDir, PluginFile};
-use crate::config::{Config, ConfigError, DeliveryConfig, Problems, Secrets};
+use crate::config::{Config, DeliveryConfig, Problem, Problems, Secrets};
 use crate::delivery::{Plan, PublisherStatus, State};
 use crate::output::escape;
 use crate::publisher::{Context, Factory};
 use crate::registry::Desired;
+use crate::watch::{Marks, Referred};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,16 @@ pub(super) struct Planner {
     pub(super) host_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// What the last look found in the plugin directory.
     pub(super) found: Mutex<Vec<Found>>,
+    /// The files that are watched beside the configuration's own.
+    pub(super) referred: Referred,
+}
+
+/// What should run.
+pub(super) struct Planned {
+    pub(super) desired: Vec<Desired>,
+    pub(super) problems: Problems,
+    /// The files that it depends on, as they were when they were read.
+    pub(super) marks: Marks,
 }
 
 /// A file of the plugin directory, and what runs it.
@@ -74,7 +86,7 @@ pub struct PluginReport {
 }
 
 /// A path of any bytes, of which JSON knows only those that are UTF-8.
-fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     match path.to_str() {
         Some(text) => serializer.serialize_str(text),
         None => serializer.serialize_str(&escape::path(path)),
@@ -100,108 +112,8 @@ pub struct PluginPublisher {
     pub detail: Option<serde_json::Value>,
 }
 
-/// A configuration that can be used.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct Checked {
-    /// The publishers of the configuration.
-    pub publishers: Vec<CheckedPublisher>,
-    /// The plugin directory; in JSON as [`PluginReport::file`].
-    #[serde(serialize_with = "as_text")]
-    pub plugins_dir: PathBuf,
-    /// The plugins in it.
-    pub plugins: Vec<CheckedPlugin>,
-}
-
-/// A file of the plugin directory.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct CheckedPlugin {
-    /// Its name.
-    pub name: String,
-    /// Why it cannot be loaded, as far as can be told without compiling it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-}
-
-/// A publisher of the configuration.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct CheckedPublisher {
-    /// Its label.
-    pub label: String,
-    /// Its type.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// What it is made of, if it is a composite.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub composite: Option<CheckedComposite>,
-    /// What will keep it waiting: its plugin file is not there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub waits: Option<String>,
-}
-
-/// What a composite is made of.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct CheckedComposite {
-    /// `all` or `failover`.
-    pub mode: &'static str,
-    /// The labels of its members, as they are named: in a failover the first choice first.
-    pub members: Vec<String>,
-}
-
-/// Checks a configuration file, the types' own keys included, and starts nothing.
-///
-/// # Errors
-///
-/// It cannot be read, or something in it is wrong: all of it.
-pub fn check(path: impl AsRef<Path>) -> Result<Checked, ConfigError> {
-    let (config, mut problems) = Config::read_file(path)?;
-    let entries = Catalog::new(std::collections::BTreeMap::new()).read(&config, &mut problems);
-    problems.into_result()?;
-    let dir = PluginDir::new(config.plugins_dir());
-    let files = dir.scan();
-    let plugins: Vec<(&str, &str)> = entries.iter().flat_map(plugins_of).collect();
-    let waits = |label: &str| {
-        let (_, name) = plugins.iter().find(|(of, _)| *of == label)?;
-        let is_there = files.iter().any(|file| file.name == *name);
-        (!is_there).then(|| config.secrets().redact(&missing(&dir, name)).into_owned())
-    };
-    Ok(Checked {
-        publishers: config
-            .publishers
-            .iter()
-            .map(|section| CheckedPublisher {
-                label: section.label.clone(),
-                kind: section.kind.clone(),
-                composite: composite::of(section),
-                waits: waits(&section.label),
-            })
-            .collect(),
-        plugins_dir: config.plugins_dir(),
-        plugins: files
-            .into_iter()
-            .map(|file| CheckedPlugin {
-                problem: file.digest.err().or_else(|| inspect(&file.path)),
-                name: file.name,
-            })
-            .collect(),
-    })
-}
-
-#[cfg(feature = "wasm")]
-fn inspect(file: &Path) -> Option<String> {
-    crate::wasm::inspect(file).err().map(|error| error.to_string())
-}
-
-#[cfg(not(feature = "wasm"))]
-fn inspect(_: &Path) -> Option<String> {
-    None
-}
-
 /// The labels of an entry that run a plugin, its own and those within it, each with the plugin's name.
-fn plugins_of(entry: &Entry) -> Vec<(&str, &str)> {
+pub(super) fn plugins_of(entry: &Entry) -> Vec<(&str, &str)> {
     match &entry.source {
         Source::Failover(source) => source.members.iter().flat_map(plugins_of).collect(),
         _ => plugin_of(entry).map(|name| (entry.section.label.as_str(), name)).into_iter().collect(),
@@ -216,12 +128,17 @@ fn plugin_of(entry: &Entry) -> Option<&str> {
     }
 }
 
-/// What tells one signature of a file from the next, where signatures matter: a new one is another try.
+/// What tells one signature of a file from the next, where signatures matter, and the keys and the lock that it is held
+/// against: a new one is another try.
 fn signature(found: &Found, config: &Config) -> String {
-    match &found.file.signature {
+    let mut signature = match &found.file.signature {
         Some(mark) if !config.plugins.trusted_keys.is_empty() => format!(" signed {mark:?}"),
         _ => String::new(),
+    };
+    for file in config.admission_files() {
+        signature.push_str(&format!(" {:x}", files::digest(&file)));
     }
+    signature
 }
 
 pub(super) fn missing(dir: &PluginDir, name: &str) -> String {
@@ -235,9 +152,12 @@ impl Planner {
     }
 
     /// What should run, with what is wrong in the configuration.
-    pub(super) fn desired(&self, config: &Config) -> (Vec<Desired>, Problems) {
+    pub(super) fn desired(&self, config: &Config) -> Planned {
         let mut problems = Problems::new();
         let entries = self.catalog.read(config, &mut problems);
+        let read = files::read_by(&entries, &config.base_dir).into_iter().chain(config.admission_files());
+        let marks = read.map(|file| (file.clone(), crate::watch::mark(&file))).collect();
+        self.read_keys(&mut problems);
         let mut found: Vec<Found> = self
             .plugin_dir
             .scan()
@@ -263,7 +183,7 @@ impl Planner {
                 tracing::warn!(plugin = %escape::path(&found.file.path), "does not run: {reason}");
             }
         }
-        (desired, problems)
+        Planned { desired, problems, marks }
     }
 
     fn configured(&self, entry: &Entry, config: &Config, found: &mut [Found]) -> Desired {
@@ -296,6 +216,9 @@ impl Planner {
     ) -> Made {
         let section = &entry.section;
         let mut fingerprint = format!("{:x}", section.fingerprint());
+        for file in files::read_by(std::slice::from_ref(entry), &config.base_dir) {
+            fingerprint.push_str(&format!(" {:x}", files::digest(&file)));
+        }
         let mut missing = None;
         let factory = match &entry.source {
             Source::Factory(factory) => factory.clone(),
@@ -372,6 +295,17 @@ impl Planner {
         }
         desired
     }
+
+    #[cfg(feature = "wasm")]
+    fn read_keys(&self, problems: &mut Problems) {
+        if let Err(error) = self.plugin_host.read_keys() {
+            let (file, key) = ("plugins".into(), "plugins.trusted_keys".to_owned());
+            problems.push(Problem { file, line: 0, column: 0, key, message: error.to_string() });
+        }
+    }
+
+    #[cfg(not(feature = "wasm"))]
+    fn read_keys(&self, _: &mut Problems) {}
 
     #[cfg(feature = "wasm")]
     fn plugin_factory(&self, file: &Path) -> Factory {

@@ -4,6 +4,7 @@ mod composite;
 mod contract;
 #[cfg(all(feature = "wasm", unix))]
 mod grants;
+mod keys;
 mod types;
 
 use super::{Host, ReloadError, StartError, check};

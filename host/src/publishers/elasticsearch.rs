@@ -31,7 +31,7 @@ mod wire;
 pub use settings::{ElasticsearchConfig, Late};
 
 use crate::publisher::{
-    BatchSize, Context, PublishError, PublishResult, Publisher, PublisherType, StatusSource,
+    BatchSize, Context, FileUse, PublishError, PublishResult, Publisher, PublisherType, StatusSource,
 };
 use crate::record::{EventBatch, NetworkBatch, Record, Rows};
 use anyhow::Context as _;
@@ -148,6 +148,10 @@ impl PublisherType for ElasticsearchPublisher {
 
     fn validate(config: &ElasticsearchConfig) -> Vec<(String, String)> {
         config.problems()
+    }
+
+    fn files(config: &Self::Config) -> Vec<FileUse> {
+        config.ca_file.iter().map(|path| FileUse::read("ca_file", path)).collect()
     }
 
     fn build(config: ElasticsearchConfig, context: Context) -> anyhow::Result<Self> {

@@ -13,7 +13,9 @@ use super::offload::Offloaded;
 use crate::config::units::{self, ByteSize};
 use crate::output::escape;
 use crate::output::file::Failure;
-use crate::publisher::{Context, PublishError, PublishResult, Publisher, PublisherType, StatusSource};
+use crate::publisher::{
+    Context, FileUse, PublishError, PublishResult, Publisher, PublisherType, StatusSource,
+};
 use crate::record::{EventBatch, Format, NetworkBatch};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -152,6 +154,10 @@ impl PublisherType for FilePublisher {
             problem("keep", "nothing is rotated without max_size or max_age");
         }
         problems
+    }
+
+    fn files(config: &FileConfig) -> Vec<FileUse> {
+        vec![FileUse::written("path", &config.path)]
     }
 
     fn build(config: FileConfig, context: Context) -> anyhow::Result<Self> {

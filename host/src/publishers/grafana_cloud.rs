@@ -19,7 +19,7 @@ use super::limit::Limit;
 use super::push::Place;
 use super::series::Series;
 use crate::publisher::{
-    Context, PublishError, PublishResult, Publisher, PublisherType, StallSource, StatusSource,
+    Context, FileUse, PublishError, PublishResult, Publisher, PublisherType, StallSource, StatusSource,
 };
 use crate::record::{EventBatch, NetworkBatch, Timestamp};
 use anyhow::Context as _;
@@ -170,6 +170,10 @@ impl PublisherType for GrafanaCloudPublisher {
 
     fn validate(config: &GrafanaCloudConfig) -> Vec<(String, String)> {
         config.problems()
+    }
+
+    fn files(config: &Self::Config) -> Vec<FileUse> {
+        config.ca_file.iter().map(|path| FileUse::read("ca_file", path)).collect()
     }
 
     fn build(config: GrafanaCloudConfig, context: Context) -> anyhow::Result<Self> {

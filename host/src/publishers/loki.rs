@@ -12,7 +12,7 @@ use super::limit::{LARGER, SANE, TOO_MANY};
 use super::push::{Answer, Destination, Place, hostname, label_problem, text_or_number};
 use crate::config::Secret;
 use crate::publisher::{
-    Context, Fate, PublishError, PublishResult, Publisher, PublisherType, StatusSource, Unpublished,
+    Context, Fate, FileUse, PublishError, PublishResult, Publisher, PublisherType, StatusSource, Unpublished,
 };
 use crate::record::{EventBatch, NetworkBatch, Record, Rows, Status};
 use anyhow::Context as _;
@@ -272,6 +272,10 @@ impl PublisherType for LokiPublisher {
             }
         }
         problems
+    }
+
+    fn files(config: &Self::Config) -> Vec<FileUse> {
+        config.ca_file.iter().map(|path| FileUse::read("ca_file", path)).collect()
     }
 
     fn build(config: LokiConfig, context: Context) -> anyhow::Result<Self> {

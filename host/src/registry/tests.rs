@@ -2,8 +2,8 @@ use super::*;
 use crate::config::DeliveryConfig;
 use crate::delivery::State as Stands;
 use crate::journal::JournalSettings;
-use crate::publisher::{Context, Factory, PublishResult};
-use crate::record::{Batch, EventBatch, EventMetrics, NetworkBatch, Status};
+use crate::publisher::{Context, Factory, PublishResult, Publisher};
+use crate::record::{Batch, EventBatch, EventMetrics, NetworkBatch, Status, Timestamp};
 use uuid::Uuid;
 
 #[derive(Clone, Default)]
@@ -18,9 +18,14 @@ impl Publisher for Named {
         self.1.0.lock().push(format!("open {} after {after}", self.0));
         assert!(self.0 != "panics", "no such luck");
         anyhow::ensure!(self.0 != "taken", "the port is taken");
+        let dead = self.1.0.lock().iter().filter(|line| *line == "gone dead").count();
+        anyhow::ensure!(self.0 != "exclusive" || dead > 0, "the port is taken by one that goes");
         Ok(())
     }
     async fn publish_event_metrics(&mut self, events: &EventBatch) -> PublishResult {
+        if self.0 == "dead" {
+            return Err(crate::publisher::PublishError::retry("nobody answers"));
+        }
         self.1.0.lock().push(format!("{} {}", self.0, events.len()));
         Ok(Vec::new())
     }
@@ -33,6 +38,14 @@ struct Bench {
     registry: Registry,
     journal: Journal,
     log: Log,
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if self.0 == "dead" {
+            self.1.0.lock().push("gone dead".to_owned());
+        }
+    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -232,16 +245,125 @@ async fn what_failed_is_tried_again_only_when_it_changed_or_when_told_to() {
     assert_eq!(bench.status("a").state, Stands::Running);
 }
 
+/// One whose build never ends.
+fn never_built(mut desired: Desired) -> Desired {
+    desired.plan.factory = Arc::new(|_| Box::pin(std::future::pending()));
+    desired
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_slow_to_build_is_pending_with_its_cursor_and_delays_no_other() {
+    let bench = Bench::new();
+    let slow = || never_built(bench.desired("slow", "1"));
+    let round = bench.registry.begin(vec![slow(), bench.desired("quick", "1")], false);
+    let _slow = std::pin::pin!(bench.registry.finish(round, PATIENCE));
+    // What is accepted from here on is for both, though neither runs.
+    bench.record();
+    let states =
+        ["slow", "quick"].map(|label| (bench.status(label).state, bench.status(label).books.backlog));
+    assert_eq!(states, [(Stands::Pending, 1), (Stands::Pending, 1)]);
+    // A later call is not held up by the build, nor by the label that it is for.
+    let round =
+        bench.registry.begin(vec![slow(), bench.desired("quick", "1"), bench.desired("later", "1")], false);
+    let finish = bench.registry.finish(round, PATIENCE);
+    let live = async { bench.registry.settled(&["quick".into(), "later".into()]).await };
+    tokio::select! {
+        _ = finish => panic!("the slow one is never built"),
+        () = live => {}
+    }
+    assert_eq!(["slow", "later"].map(|label| bench.status(label).state), [Stands::Pending, Stands::Running]);
+    // And the end waits for it no longer than the deadline.
+    let began = Instant::now();
+    let accounts = bench.registry.shutdown(PATIENCE).await;
+    assert_eq!(began.elapsed(), PATIENCE);
+    let books: Vec<_> =
+        accounts.iter().map(|of| (&*of.label, of.books.accepted, of.books.dropped.shutdown)).collect();
+    assert!(books.contains(&("slow", 1, 1)), "{books:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_wins_and_no_stale_build_replaces_it() {
+    let bench = Bench::new();
+    bench.apply([bench.desired("a", "1")]).await;
+    let (build, built) = tokio::sync::oneshot::channel::<()>();
+    let built = Arc::new(Mutex::new(Some(built)));
+    let mut stale = bench.desired("a", "stale");
+    let make = bench.desired("a", "stale").plan.factory;
+    stale.plan.factory = Arc::new(move |context| {
+        let (make, built) = (make.clone(), built.lock().take());
+        Box::pin(async move {
+            if let Some(built) = built {
+                let _ = built.await;
+            }
+            make(context).await
+        })
+    });
+    let first = bench.registry.begin(vec![stale], false);
+    let second = bench.registry.begin(vec![bench.desired("a", "newest")], false);
+    let (first, second) = tokio::join!(bench.registry.finish(first, PATIENCE), async {
+        let applied = bench.registry.finish(second, PATIENCE).await;
+        let _ = build.send(());
+        applied
+    });
+    assert_eq!((first, labels(&second.replaced)), (Applied::default(), vec!["a"]));
+    bench.record();
+    bench.registry.shutdown(PATIENCE).await;
+    let log = bench.log.0.lock();
+    assert!(
+        !log.iter().any(|line| line.contains("stale")) && log.contains(&"newest 1".to_owned()),
+        "{log:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_dead_one_delays_neither_a_new_one_nor_its_own_successor() {
+    let bench = Bench::new();
+    bench.apply([bench.desired("dead", "dead"), bench.desired("kept", "1")]).await;
+    bench.record();
+    let began = Instant::now();
+    let round = bench.registry.begin(vec![bench.desired("kept", "1"), bench.desired("new", "1")], false);
+    let removing = bench.registry.finish(round, PATIENCE);
+    let adding = async {
+        bench.registry.settled(&["new".into()]).await;
+        // The same label again, while what was removed is still on its way out.
+        let desired = ["kept", "new", "dead"].map(|label| bench.desired(label, "1")).to_vec();
+        let round = bench.registry.begin(desired, false);
+        bench.record();
+        let applied = bench.registry.finish(round, PATIENCE).await;
+        assert_eq!(labels(&applied.started), ["dead"]);
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    };
+    let (applied, ()) = tokio::join!(removing, adding);
+    assert_eq!((labels(&applied.removed), labels(&applied.started)), (vec!["dead"], vec!["new"]));
+    let accounts = bench.registry.shutdown(PATIENCE).await;
+    let dead: Vec<_> = accounts.iter().filter(|of| &*of.label == "dead").map(|of| of.books).collect();
+    assert_eq!(
+        dead.iter().map(|books| (books.dropped.removed, books.delivered)).collect::<Vec<_>>(),
+        [(1, 0), (0, 1)]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_opened_while_a_removed_one_holds_it_is_opened_when_that_has_ended() {
+    let bench = Bench::new();
+    bench.apply([bench.desired("dead", "dead")]).await;
+    bench.record();
+    // `exclusive` can be opened once `dead` has gone.
+    let applied = bench.apply([bench.desired("new", "exclusive")]).await;
+    assert_eq!((labels(&applied.started), labels(&applied.removed)), (Vec::new(), vec!["dead"]));
+    assert_eq!((labels(&applied.replaced), bench.status("new").state), (vec!["new"], Stands::Running));
+    bench.record();
+    let accounts = bench.registry.shutdown(PATIENCE).await;
+    assert!(accounts.iter().any(|of| &*of.label == "new" && of.books.delivered == 1), "{accounts:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_label_is_shown_as_soon_as_it_is_done() {
     let bench = Bench::new();
-    let mut slow = bench.desired("slow", "1");
-    slow.plan.factory = Arc::new(|_| Box::pin(std::future::pending()));
+    let slow = never_built(bench.desired("slow", "1"));
     let apply = bench.apply([slow, bench.desired("quick", "1")]);
     let looked = async {
-        while bench.registry.status().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        bench.registry.settled(&["quick".into()]).await;
         bench.status("quick").state
     };
     tokio::select! {

@@ -9,8 +9,10 @@ use super::lock::{Lock, Locked};
 use super::settings::Grant;
 use crate::paths;
 use minisign_verify::{Error, PublicKey, Signature};
+use parking_lot::RwLock;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A signature's file is a few hundred bytes, a comment of the signer's included.
 const MAX_SIGNATURE: u64 = 16 << 10;
@@ -18,7 +20,9 @@ const MAX_SIGNATURE: u64 = 16 << 10;
 /// What a file must satisfy beside being a plugin.
 #[derive(Default)]
 pub(super) struct Gate {
-    keys: Vec<PublicKey>,
+    /// Public keys, or the names of files with one.
+    names: Vec<String>,
+    keys: RwLock<Arc<[PublicKey]>>,
     /// The lock that is in force.
     lock: Option<PathBuf>,
 }
@@ -42,6 +46,17 @@ impl Gate {
     ///
     /// One of them cannot be read; the text names it.
     pub(super) fn new(keys: &[String], lock: Option<PathBuf>) -> Result<Self, String> {
+        let gate = Self { names: keys.to_vec(), keys: RwLock::default(), lock };
+        gate.read_keys()?;
+        Ok(gate)
+    }
+
+    /// Reads the keys that are in files again.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot be read, and those from before are trusted; the text names it.
+    pub(super) fn read_keys(&self) -> Result<(), String> {
         let read = |key: &String| {
             if is_public_key(key) {
                 return PublicKey::from_base64(key).map_err(|cause| cause.to_string());
@@ -54,13 +69,14 @@ impl Gate {
             paths::check(Path::new(key)).map_err(|cause| refused(&cause))?;
             PublicKey::from_file(key).map_err(|cause| refused(&cause))
         };
-        Ok(Self { keys: keys.iter().map(read).collect::<Result<_, _>>()?, lock })
+        *self.keys.write() = self.names.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(())
     }
 
     /// Lets a plugin in that is to run under `label` with `grant`, or says why not.
     pub(super) fn admit(&self, checked: &Checked, label: &str, grant: &Grant) -> Result<(), LoadError> {
         let path = || checked.path.clone();
-        if !self.keys.is_empty() {
+        if !self.names.is_empty() {
             self.verify(checked).map_err(|cause| LoadError::Signature { path: path(), cause })?;
         }
         if let Some(lock) = &self.lock {
@@ -87,7 +103,7 @@ impl Gate {
         let signature = Signature::decode(&text)
             .map_err(|_| format!("{} is not a signature of minisign's", file.display()))?;
         let mut reason = "it is signed with a key that is not among plugins.trusted_keys";
-        for key in &self.keys {
+        for key in self.keys.read().clone().iter() {
             match key.verify(&checked.bytes, &signature, false) {
                 Ok(()) => return Ok(()),
                 Err(Error::UnexpectedKeyId) => {}

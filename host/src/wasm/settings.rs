@@ -5,6 +5,7 @@
 use crate::config::Secret;
 use crate::config::units::{self, ByteSize};
 use crate::paths::Writable;
+use crate::publisher::{Access, FileUse};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -204,6 +205,18 @@ impl Default for Limits {
 }
 
 impl WasmConfig {
+    /// The files that it names: see [`PublisherType::files`](crate::publisher::PublisherType::files).
+    pub fn files(&self) -> Vec<FileUse> {
+        let ca_file = self.grant.ca_file.iter().map(|path| FileUse::read("grant.ca_file", path));
+        let dirs = self.grant.dirs.iter().enumerate().filter(|(_, dir)| dir.write);
+        let dirs = dirs.map(|(number, dir)| FileUse {
+            key: format!("grant.dirs[{number}].host"),
+            path: dir.host.clone(),
+            access: Access::WriteWithin,
+        });
+        ca_file.chain(dirs).collect()
+    }
+
     /// Checks what the types of the settings do not. Every problem found, as (key, message); the key may be dotted.
     pub fn validate(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();

@@ -142,7 +142,7 @@ async fn a_panic_loses_what_was_held_back_and_so_does_a_file_that_goes() {
     bench.record(&["2"]);
     bench.until_published(&["1", "1", "2"]).await;
     bench.script.lock().flushes.push_back(Err(PublishError::retry("away")));
-    bench.delivery.suspend("its file has gone".into()).await;
+    bench.delivery.suspend(Absent::Waiting("its file has gone".into())).await;
     let publisher = Scripted { script: bench.script.clone(), open: Ok(()) };
     bench.delivery.replace(Box::new(publisher), bench.plan.clone()).await.unwrap();
     bench.until_published(&["1", "1", "2", "1", "2"]).await;

@@ -3,7 +3,7 @@
 //! Invariant: a successor takes over at a batch boundary, after its predecessor was flushed; what that could not hand on the
 //! successor is handed again.
 
-use super::{Called, Command, Instant, Plan, State, Trouble, Worker, ask, call, discard, drained};
+use super::{Absent, Called, Command, Instant, Plan, State, Trouble, Worker, ask, call, discard, drained};
 use crate::journal::{Books, DropReason};
 use crate::publisher::Publisher;
 
@@ -42,9 +42,9 @@ impl Worker {
             Command::Reset { reply } => {
                 let _ = reply.send(self.reset());
             }
-            Command::Suspend { reason, reply } => {
+            Command::Suspend { absent, reply } => {
                 self.flush().await;
-                self.suspend(&reason);
+                self.suspend(&absent);
                 let _ = reply.send(());
             }
         }
@@ -95,7 +95,7 @@ impl Worker {
         let stall = ask(|| publisher.stall()).flatten();
         self.standing = ask(|| publisher.standing()).unwrap_or_default();
         discard(self.publisher.replace(publisher));
-        self.suspended = false;
+        (self.suspended, self.pending) = (false, false);
         self.batcher.hurry(&self.cursor);
         self.wants_company = false;
         self.flush_at = Instant::now() + self.plan.config.flush_interval;
@@ -106,14 +106,14 @@ impl Worker {
         }
     }
 
-    pub(super) fn suspend(&mut self, reason: &str) {
+    pub(super) fn suspend(&mut self, absent: &Absent) {
         discard(self.publisher.take());
         self.look();
-        self.suspended = true;
+        (self.suspended, self.pending) = (true, matches!(absent, Absent::Pending(_)));
         self.window.pause();
         self.cursor.set_active(false);
         self.shared.update(|live| (live.detail, live.stall) = (None, None));
-        self.shared.set(State::Waiting, Some(reason));
+        self.shared.set(absent.state(), Some(absent.reason()));
     }
 
     /// Has the publisher forget what is held against it, and tries at once what is in hand. False if there is nothing that
