@@ -6,7 +6,9 @@ use crate::text;
 use pressroom_plugin::info;
 use std::fmt::{Debug, Display};
 use wasip2::filesystem::preopens::get_directories;
-use wasip2::filesystem::types::{Descriptor, DescriptorFlags, DescriptorType, NewTimestamp, OpenFlags, PathFlags};
+use wasip2::filesystem::types::{
+    Descriptor, DescriptorFlags, DescriptorType, NewTimestamp, OpenFlags, PathFlags,
+};
 
 fn tell<T: Debug, E: Display>(what: &str, answer: Result<T, E>) {
     match answer {

@@ -4,6 +4,9 @@ use super::*;
 use crate::ingest::json::{self as records, Layout};
 use std::time::{Duration, Instant};
 
+/// The name of a shape, the smaller number of parts, and the body of that many parts.
+type Shape<'a> = (&'a str, usize, &'a dyn Fn(usize) -> Vec<u8>);
+
 /// The CPU time of this thread; where the system does not tell it, the time that passed.
 fn cpu(began: Instant) -> Duration {
     // The system brings it up to date when the thread gives way.
@@ -46,7 +49,7 @@ fn attributes(value: &str) -> Vec<u8> {
 fn otlp_json_takes_linear_time_for_every_shape() {
     const MAP: &str = r#"{"kvlistValue":{"values":[{"key":"k","value":"#;
     const LIST: &str = r#"{"arrayValue":{"values":["#;
-    let shapes: [(&str, usize, &dyn Fn(usize) -> Vec<u8>); 8] = [
+    let shapes: [Shape<'_>; 8] = [
         ("maps in maps", 2_000, &|n| {
             attributes(&format!(r#"{}{{"intValue":1}}{}"#, MAP.repeat(n), "}]}}".repeat(n)))
         }),
@@ -89,7 +92,7 @@ fn otlp_protobuf_takes_linear_time_for_every_shape() {
     let deep = |n: usize, wrap: &dyn Fn(Wire) -> Wire| {
         request([span("n", 1).attribute("k", (0..n).fold(Wire::default(), |value, _| wrap(value)))])
     };
-    let shapes: [(&str, usize, &dyn Fn(usize) -> Vec<u8>); 5] = [
+    let shapes: [Shape<'_>; 5] = [
         ("lists in lists", 300, &|n| deep(n, &list)),
         ("maps in maps", 300, &|n| deep(n, &map)),
         ("many attributes", 1_000, &|n| {
@@ -117,7 +120,7 @@ fn records_take_linear_time_for_every_shape() {
             r#"{{"event_name":"e","task_id":"t","start_time":{START},"end_time":{START},"attributes":{attributes}}}"#
         )
     };
-    let shapes: [(&str, usize, &dyn Fn(usize) -> Vec<u8>); 7] = [
+    let shapes: [Shape<'_>; 7] = [
         ("lists in lists", 20_000, &|n| row(&format!(r#"{{"k":{}}}"#, nested("[", "]", n))).into_bytes()),
         ("objects in objects", 10_000, &|n| {
             row(&format!(r#"{{"k":{}1{}}}"#, r#"{"k":"#.repeat(n), "}".repeat(n))).into_bytes()
