@@ -11,6 +11,8 @@ mod compile;
 mod dashboards;
 mod demo;
 mod log;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod memory;
 #[cfg(feature = "wasm")]
 mod plugin;
 mod report;

@@ -55,6 +55,8 @@ examples/quickstart.toml says more; `pressroom demo` needs no configuration at a
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     exists(&args.config)?;
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    super::memory::give_back();
     let mut signals = Signals::new()?;
     // In a task of its own: a file that blocks the thread that reads it must not keep signals waiting.
     let builder = crate::cli::host().config_file(&args.config);
