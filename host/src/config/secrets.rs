@@ -101,14 +101,14 @@ impl Secrets {
     }
 
     /// How many bytes at the end of a text that was cut may be a part of a secret, in whatever form.
-    #[cfg(any(feature = "wasm", feature = "elasticsearch", feature = "grafana-cloud"))]
+    #[cfg(any(test, feature = "wasm", feature = "elasticsearch", feature = "grafana-cloud"))]
     pub(crate) fn longest(&self) -> usize {
         // Each byte takes six where it is escaped, and three where it is percent-encoded.
         self.0.plain.first().map_or(0, |longest| longest.len().saturating_mul(6))
     }
 
     /// As [`Secrets::redact`], of a text that was cut already: what may be a part of a secret at its end is left out.
-    #[cfg(any(feature = "wasm", feature = "elasticsearch", feature = "grafana-cloud"))]
+    #[cfg(any(test, feature = "wasm", feature = "elasticsearch", feature = "grafana-cloud"))]
     pub(crate) fn redact_cut(&self, text: &str) -> String {
         let mut redacted = self.redact(text).into_owned();
         let end = redacted.len().saturating_sub(self.longest());

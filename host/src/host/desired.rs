@@ -4,7 +4,9 @@ use super::catalog::{Catalog, Entry, Source};
 use super::composite;
 use super::files;
 use super::plugins::{PluginDir, PluginFile};
-use crate::config::{Config, DeliveryConfig, Problem, Problems, Secrets};
+#[cfg(feature = "wasm")]
+use crate::config::Problem;
+use crate::config::{Config, DeliveryConfig, Problems, Secrets};
 use crate::delivery::{Plan, PublisherStatus, State};
 use crate::output::escape;
 use crate::publisher::{Context, Factory};
