@@ -232,12 +232,13 @@ const SMALL: usize = 512 << 10;
 const SMALL_COMPRESSED: usize = 16 << 10;
 
 impl Received {
-    /// Decompresses the body as far as that takes no time that other requests would notice: a little body may be a lot.
+    /// Decompresses the body as far as that takes no time that other requests would notice: a little body may be a lot. It
+    /// is no more than `most` bytes and one.
     ///
     /// # Errors
     ///
     /// It cannot be decompressed.
-    pub fn open(self) -> Result<Opened, Refusal> {
+    pub fn open(self, most: usize) -> Result<Opened, Refusal> {
         let Self { bytes, coding, held, _received } = self;
         let Some(coding) = coding else {
             let is_large = bytes.len() > SMALL;
@@ -248,7 +249,7 @@ impl Received {
         let mut rest = Rest { coding, decoder, out: Vec::new(), ended: false };
         let mut opened = Opened { body: Bytes::new(), rest: None, is_large: true, held, _received };
         if is_small {
-            rest.read(SMALL / 2, &mut opened.held)?;
+            rest.read(most.min(SMALL / 2), &mut opened.held)?;
         }
         opened.is_large = !rest.ended;
         opened.rest = Some(rest);

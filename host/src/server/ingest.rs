@@ -248,7 +248,7 @@ async fn decode<T: Send + 'static>(
     decode: impl FnOnce(&[u8]) -> Result<T, Unreadable> + Send + 'static,
 ) -> Result<T, Failure> {
     let most = shared.bounds.decompressed;
-    let opened = received.open()?;
+    let opened = received.open(most)?;
     let large = opened.is_large();
     let work = move || {
         let decoded = opened.decode(most, |body| Ok(decode(body)));

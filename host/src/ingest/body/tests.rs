@@ -38,7 +38,7 @@ async fn received(encodings: &[&str], body: &[u8]) -> Result<Received, Refusal> 
 }
 
 async fn decoded(encodings: &[&str], body: &[u8]) -> Result<Vec<u8>, Refusal> {
-    received(encodings, body).await?.open()?.decode(MOST, |body| Ok(body.to_vec()))
+    received(encodings, body).await?.open(MOST)?.decode(MOST, |body| Ok(body.to_vec()))
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn what_is_too_large_when_it_is_decompressed_is_refused() {
     {
         let refusal = decoded(&[name], &body).await.unwrap_err();
         assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE, "{name}");
-        let small = received(&[name], &body).await.unwrap().open().unwrap();
+        let small = received(&[name], &body).await.unwrap().open(MOST).unwrap();
         assert!(small.decode(1_000, |_| Ok(())).is_err(), "{name}");
     }
     let fits = &text[..MOST];
@@ -126,7 +126,7 @@ async fn unknown_and_repeated_codings_are_refused_with_those_that_are_taken() {
 #[tokio::test]
 async fn what_is_much_is_large_whatever_it_says_of_itself() {
     let is_large = async |encodings: &[&str], body: &[u8]| {
-        received(encodings, body).await.unwrap().open().unwrap().is_large()
+        received(encodings, body).await.unwrap().open(MOST).unwrap().is_large()
     };
     let much = vec![b' '; 4 << 20];
     // The length at the end is that of the last member.

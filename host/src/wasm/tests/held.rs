@@ -94,7 +94,7 @@ fn offers(interface: &str, function: &str) -> bool {
 /// The rows of the table: interfaces and functions.
 fn table() -> Vec<(Vec<String>, Vec<String>)> {
     let mut rows: Vec<(Vec<String>, Vec<String>)> = Vec::new();
-    for line in include_str!("../HELD.md").lines().filter(|line| line.starts_with("| ")).skip(1) {
+    for line in include_str!("../HELD.md").lines().filter(|line| line.starts_with("| ")).skip(2) {
         let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
         let cells: Vec<&str> = line.split(" | ").collect();
         let interfaces = match names(cells[0]) {

@@ -6,9 +6,9 @@ use crate::publisher::{Fate, PublishError};
 use std::time::Duration;
 
 /// Little compute, for what computes without end.
-const COMPUTING: &str = "limits = { cpu_per_call = '100ms', call_timeout = '10m', memory = '16MiB' }";
+const COMPUTING: &str = "limits = { cpu_per_call = '100ms', call_timeout = '20s', memory = '16MiB' }";
 /// Little memory, and more compute and time than is needed by what comes to an end.
-const WIDE: &str = "limits = { cpu_per_call = '5m', call_timeout = '10m', memory = '16MiB' }";
+const WIDE: &str = "limits = { cpu_per_call = '5m', call_timeout = '20s', memory = '16MiB' }";
 /// Time enough to enter an instance.
 const ENTERED: Duration = Duration::from_secs(3);
 /// Little time, for what waits without end.
@@ -44,7 +44,7 @@ async fn it_computes_for_ever() {
     is_refused("spin-start", COMPUTING, spun).await;
     // At the deadline there is another instance at once.
     let mut plugin = Subject::hostile(
-        "config = { do = 'spin' }\nlimits = { cpu_per_call = '500ms', call_timeout = '10m' }",
+        "config = { do = 'spin' }\nlimits = { cpu_per_call = '500ms', call_timeout = '20s' }",
     )
     .await
     .unwrap();

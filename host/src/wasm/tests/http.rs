@@ -67,9 +67,9 @@ async fn what_is_not_granted_is_denied_with_the_rule_that_would_allow_it() {
         ("POST", format!("http://localhost:{port}/in/x"), None),
         ("POST", "http://127.0.0.1/in/x".to_owned(), None),
         ("POST", format!("http://127.0.0.1:{port}/in/../out"), Some("a dot segment")),
-        ("POST", format!("http://127.0.0.1:{port}/in/%2e%2e/out"), Some("hides a dot")),
+        ("POST", format!("http://127.0.0.1:{port}/in/%2e%2e/out"), Some("hides `.`")),
         ("POST", format!("http://127.0.0.1:{port}/in//x"), Some("an empty segment")),
-        ("POST", format!("http://127.0.0.1:{port}/in%2fx"), Some("hides a dot")),
+        ("POST", format!("http://127.0.0.1:{port}/in%2fx"), Some("hides `/`")),
         ("POST", format!("http://127.1:{port}/in/x"), Some("better written 127.0.0.1")),
         ("POST", format!("http://user:pass@127.0.0.1:{port}/in/x"), Some("holds a user")),
     ] {
