@@ -59,8 +59,10 @@ async fn an_embedded_publisher_gets_everything_and_the_books_close() {
     assert_eq!(closing.publishers[0].books.delivered, 10_001);
 }
 
+#[cfg(feature = "server")]
 struct Holding;
 
+#[cfg(feature = "server")]
 #[async_trait::async_trait]
 impl Publisher for Holding {
     async fn publish_event_metrics(&mut self, _: &EventBatch) -> PublishResult {

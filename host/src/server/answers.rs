@@ -134,7 +134,7 @@ pub(super) fn written(content_type: &'static str, written: Result<Written, Unwri
             let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
             response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
             if gzip {
-                response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(CODINGS));
+                response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
             response
         }

@@ -6,7 +6,8 @@ use crate::host::{Host, ReloadError};
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
-const BASE: &str = "[server]\nenabled = false\n[publishers.one]\ntype = \"file\"\npath = \"one.jsonl\"\n";
+/// The publisher comes first: a section knows its line, and a line that is added above it would change that, too.
+const BASE: &str = "[publishers.one]\ntype = \"file\"\npath = \"one.jsonl\"\n[server]\nenabled = false\n";
 
 /// Values of every kind that a key may have. The first that a key takes, and that is not what it has, is its changed one.
 const VALUES: [&str; 16] = [
