@@ -7,7 +7,6 @@ use super::driver::SIBLINGS;
 use super::evil;
 use crate::support::{Api, Folder, PATIENCE, Process, guest, root, say, until_or};
 use serde_json::Value;
-use std::time::Duration;
 
 /// What each plugin may hold.
 const MEMORY: u64 = 8 << 20;
@@ -23,7 +22,7 @@ fn imports() -> Vec<String> {
     let table = std::fs::read_to_string(root().join("host/src/wasm/HELD.md")).unwrap();
     let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let (mut imports, mut interface) = (Vec::new(), String::new());
-    for line in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+    for line in table.lines().filter(|line| line.starts_with("| ")).skip(2) {
         let mut cells = line.split(" | ");
         if let Some(new) = names(cells.next().unwrap()).into_iter().next() {
             interface = new;
@@ -50,8 +49,8 @@ fn section(at: usize, import: &str, granted: bool) -> String {
     format!(
         "[publishers.held-{at}]\ntype = \"wasm\"\nplugin = \"hostile\"\n\
          config = {{ do = \"held\", import = \"{import}\", url = \"{url}\", port = {port} }}\n\
-         limits = {{ memory = \"8MiB\", cpu_per_call = \"20s\", call_timeout = \"25s\", log_rate = 1000 }}\n\
-         grant = {{ {grant} }}\n"
+         limits = {{ memory = \"8MiB\", cpu_per_call = \"5m\", call_timeout = \"10m\", log_rate = 1000 }}\n\
+         timeout = \"20m\"\ngrant = {{ {grant} }}\n"
     )
 }
 
@@ -124,7 +123,7 @@ impl Trial {
         let kept = self.before + BESIDE;
         let after = || async { Some(self.process.memory()).filter(|now| *now <= kept) };
         let more = || format!("{} MiB", self.process.memory() >> 20);
-        let after = until_or("the memory is what it was", Duration::from_secs(20), after, more).await;
+        let after = until_or("the memory is what it was", PATIENCE, after, more).await;
         say(&format!(
             "hostile, {what}: memory {} MiB before, {} at most with them, {} after",
             self.before >> 20,

@@ -5,7 +5,7 @@ use super::files::file;
 use super::requests::{error, unsent};
 use std::hint::black_box;
 use std::mem::forget;
-use wasip2::io::streams::{InputStream, OutputStream};
+use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
 /// The bodies of as many requests as there is room for, none of which is sent, filled by `fill` until it is refused.
 fn bodies(fill: impl Fn(&OutputStream, u64) -> bool) -> bool {
@@ -17,6 +17,15 @@ fn bodies(fill: impl Fn(&OutputStream, u64) -> bool) -> bool {
             }
         }
         forget(stream);
+    })
+}
+
+/// The same, out of a file that is read anew each time, as long as there is room for a stream that reads it. `splice` says
+/// whether there is to be more.
+fn bodies_of_a_file(splice: impl Fn(&OutputStream, &InputStream) -> Result<bool, StreamError>) -> bool {
+    let file = file();
+    bodies(|stream, _| {
+        file.read_via_stream(0).is_ok_and(|from| matches!(splice(stream, &from), Ok(true)))
     })
 }
 
@@ -50,12 +59,15 @@ pub fn call(function: &str) -> bool {
             })
         }
         "output-stream.write-zeroes" => bodies(|stream, room| stream.write_zeroes(room).is_ok()),
-        "output-stream.blocking-write-and-flush" => {
-            bodies(|stream, _| stream.blocking_write_and_flush(&[b'x'; 4 << 10]).is_ok())
-        }
-        "output-stream.blocking-write-zeroes-and-flush" => {
-            bodies(|stream, _| stream.blocking_write_zeroes_and_flush(4 << 10).is_ok())
-        }
+        // Each body takes one chunk of those that block: the second call would wait until the first chunk is sent.
+        "output-stream.blocking-write-and-flush" => bodies(|stream, _| {
+            let _ = stream.blocking_write_and_flush(&[b'x'; 4 << 10]);
+            false
+        }),
+        "output-stream.blocking-write-zeroes-and-flush" => bodies(|stream, _| {
+            let _ = stream.blocking_write_zeroes_and_flush(4 << 10);
+            false
+        }),
         "output-stream.flush" => bodies(|stream, _| {
             let _ = stream.flush();
             false
@@ -70,14 +82,16 @@ pub fn call(function: &str) -> bool {
             forget(stream);
             held
         }
-        "output-stream.splice" => bodies(|stream, _| {
-            let from = reader();
+        "output-stream.splice" => bodies_of_a_file(|stream, from| {
+            // The first call finds nothing, and has the host read as much as one call moves.
+            stream.splice(from, u64::MAX)?;
             from.subscribe().block();
-            matches!(stream.splice(&from, u64::MAX), Ok(1..))
+            Ok(stream.splice(from, u64::MAX)? > 0)
         }),
-        "output-stream.blocking-splice" => {
-            bodies(|stream, _| matches!(stream.blocking_splice(&reader(), u64::MAX), Ok(1..)))
-        }
+        "output-stream.blocking-splice" => bodies_of_a_file(|stream, from| {
+            stream.blocking_splice(from, u64::MAX)?;
+            Ok(false)
+        }),
         _ => false,
     }
 }
