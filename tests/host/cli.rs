@@ -122,6 +122,7 @@ async fn the_configurations_that_people_begin_with_are_right() {
     let section = between(&readme, "\n## Configuration by example\n", "\n## ");
     std::fs::write(folder.path("readme.toml"), between(section, "```toml\n", "```")).unwrap();
     std::fs::copy(root().join("tests/fixtures/authorities/old.pem"), folder.path("ca.pem")).unwrap();
+    std::fs::create_dir(folder.path("out")).unwrap();
     let right = pressroom(&folder, &["check", "--config", "readme.toml"], Some(TOKEN)).await;
     right.assert_ended(0, "");
     assert!(right.out.starts_with("readme.toml is right\n"), "{}", right.out);

@@ -199,7 +199,7 @@ async fn what_grafana_refuses_is_said_with_what_to_do() {
             json!({ "message": "Cannot save provisioned\u{1b}[2J dashboard" }),
             &[],
             &with_token,
-            "Grafana at URL/ refused with 400 Bad Request: Cannot save provisioned [2J dashboard",
+            "Grafana at URL/ refused with 400 Bad Request: Cannot save provisioned\\u{1b}[2J dashboard",
         ),
         (
             404,

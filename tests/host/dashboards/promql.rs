@@ -160,7 +160,7 @@ async fn every_query_finds_data(prometheus: &Metrics, running: Running) {
 
     let states = grafana.shown(&dashboard, "State of publishers", "publisher").await;
     let (well, ill) =
-        (["metrics", "pair", "picky", "rollup"], [("broken", 7.0), ("down", 4.0), ("held", 5.0)]);
+        (["metrics", "pair", "picky", "rollup"], [("broken", 8.0), ("down", 5.0), ("held", 6.0)]);
     let wanted = well.map(|label| (label, 1.0)).into_iter().chain(ill);
     assert_eq!(states, wanted.map(|(label, state)| (label.to_owned(), state)).collect());
     let members = grafana.shown(&dashboard, "Failover members", "member").await;
