@@ -79,9 +79,9 @@ async fn what_the_host_keeps_behind_a_handle_is_charged_and_given_back() {
         ("wasi:io/streams output-stream.splice", 6 << 20),
         ("wasi:http/types outgoing-response.body", 6 << 20),
         // One chunk for each of seventy bodies, of 64 KiB or of 4.
-        ("wasi:io/streams output-stream.blocking-splice", nothing + (70 * 64 << 10)),
-        ("wasi:io/streams output-stream.blocking-write-and-flush", nothing + (70 * 4 << 10)),
-        ("wasi:io/streams output-stream.blocking-write-zeroes-and-flush", nothing + (70 * 4 << 10)),
+        ("wasi:io/streams output-stream.blocking-splice", nothing + ((70 * 64) << 10)),
+        ("wasi:io/streams output-stream.blocking-write-and-flush", nothing + ((70 * 4) << 10)),
+        ("wasi:io/streams output-stream.blocking-write-zeroes-and-flush", nothing + ((70 * 4) << 10)),
         ("wasi:http/types outgoing-request.set-path-with-query", nothing + (2 << 20)),
         ("wasi:filesystem/types descriptor.read-via-stream", nothing + (4 << 20)),
         ("wasi:filesystem/types descriptor.read-directory", nothing + (4 << 20)),

@@ -24,9 +24,7 @@ fn bodies(fill: impl Fn(&OutputStream, u64) -> bool) -> bool {
 /// whether there is to be more.
 fn bodies_of_a_file(splice: impl Fn(&OutputStream, &InputStream) -> Result<bool, StreamError>) -> bool {
     let file = file();
-    bodies(|stream, _| {
-        file.read_via_stream(0).is_ok_and(|from| matches!(splice(stream, &from), Ok(true)))
-    })
+    bodies(|stream, _| file.read_via_stream(0).is_ok_and(|from| matches!(splice(stream, &from), Ok(true))))
 }
 
 #[allow(clippy::expect_used, reason = "a panic is fine here")]
