@@ -40,7 +40,7 @@ fn section(at: usize, import: &str, granted: bool) -> String {
     let (port, url) = (evil::port(), evil::url("/ok"));
     let grant = match granted {
         true => format!(
-            "dirs = [{{ host = \"in\", guest = \"/in\", write = true }}], http = [\"* {}\"], \
+            "dirs = [{{ host = \"in-{at}\", guest = \"/in\", write = true }}], http = [\"* {}\"], \
              sockets = [\"tcp://127.0.0.1:{port}\", \"udp://127.0.0.1:{port}\"]",
             evil::url("/*")
         ),
@@ -68,7 +68,10 @@ struct Trial {
 impl Trial {
     async fn begin() -> Self {
         let folder = Folder::new("");
-        std::fs::create_dir(folder.path("in")).unwrap();
+        // One for each: what one section may write to, no other is granted.
+        for at in 0..AT_ONCE {
+            std::fs::create_dir(folder.path(&format!("in-{at}"))).unwrap();
+        }
         for name in ["honest", "hostile"] {
             folder.drop_in(name, &guest("hostile"));
         }
