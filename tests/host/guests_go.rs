@@ -2,7 +2,7 @@
 //! makes Go's collector work as hard as it can while the host hands over.
 
 use crate::support::servers::{Loki, everything};
-use crate::support::{Folder, PATIENCE, Receiver, event, go_guest, id, until};
+use crate::support::{Folder, NO_PATIENCE, PATIENCE, Receiver, event, go_guest, id, until};
 use pressroom::publisher::{Context, Publisher};
 use pressroom::record::{EventBatch, EventMetrics, Status, Timestamp};
 use pressroom::wasm::{HostSettings, PluginHost, WasmConfig};
@@ -106,7 +106,7 @@ async fn what_loki_refuses_is_a_dead_letter_with_its_words_and_what_is_not_grant
     let status = running.api.until("lines", "holds", |status| !status["last_error"].is_null()).await;
     assert!(status["last_error"].as_str().unwrap().contains("is not granted"), "{status:#}");
     assert_eq!(status["books"]["backlog"], 1, "{status:#}");
-    assert!(running.host.shutdown(PATIENCE).await.balanced());
+    assert!(running.host.shutdown(NO_PATIENCE).await.balanced());
 }
 
 #[tokio::test(flavor = "multi_thread")]

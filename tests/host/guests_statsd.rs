@@ -1,6 +1,6 @@
 //! The plugin `statsd`, and a socket that takes what it sends.
 
-use crate::support::{Folder, PATIENCE, events, guest};
+use crate::support::{Folder, NO_PATIENCE, PATIENCE, events, guest};
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 
@@ -48,6 +48,6 @@ async fn without_a_grant_it_holds_and_says_what_to_grant() {
     let held = running.api.until("statsd", "holds", |status| !status["last_error"].is_null()).await;
     assert!(held["last_error"].as_str().unwrap().contains(&wanted), "{held:#}");
     assert_eq!(held["books"]["backlog"], 10, "{held:#}");
-    assert!(running.host.shutdown(PATIENCE).await.balanced());
+    assert!(running.host.shutdown(NO_PATIENCE).await.balanced());
     assert_eq!(server.recv(&mut [0; 16]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }

@@ -28,6 +28,9 @@ pub const PATIENCE: Duration = Duration::from_secs(300);
 /// [`PATIENCE`] where progress cannot be seen from outside: a compiler that builds a plugin, a server that starts.
 pub const MUCH_PATIENCE: Duration = Duration::from_secs(1_800);
 
+/// How long a host has for its end that has something left and cannot deliver it. The whole time is waited for.
+pub const NO_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How often a wait starts anew because something has changed. It ends a test whose state changes for ever.
 const PROGRESSES: u32 = 6;
 
