@@ -195,7 +195,10 @@ impl<R: Record> Call<R> {
         match answer.status {
             StatusCode::PAYLOAD_TOO_LARGE => match piece.numbers.halves() {
                 Some(halves) => {
-                    self.bulk.too_large(size);
+                    // An answer that comes after the stop says no more about size than those that led to it.
+                    if self.stopped.is_none() {
+                        self.bulk.too_large(size);
+                    }
                     self.halve(halves, piece.form);
                 }
                 None => self.too_large_alone(&piece.numbers, size, &said),
