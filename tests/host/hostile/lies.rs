@@ -16,7 +16,9 @@ fn answers(name: &'static str, lines: &[&str]) -> Case {
 pub fn cases() -> Vec<Case> {
     vec![
         guest("rows-out-of-range").config("do = \"lie-rows\"").sets_aside("a lie"),
-        guest("rows-by-the-thousand").config("do = \"many-rows\", n = 1000").sets_aside("\"reason\":\"\""),
+        guest("rows-by-the-thousand")
+            .config("do = \"many-rows\", n = 1000")
+            .sets_aside("metrics` answered `reject` with an empty text"),
         guest("reject-all").sets_aside("it rejects everything"),
         guest("hold").fails("it wants to be mended"),
         guest("retry-all").fails("not now"),
