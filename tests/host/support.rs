@@ -132,25 +132,30 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, condition: impl
     until_or(what, PATIENCE, condition, String::new).await
 }
 
-/// As [`until`], with another patience and more to say on failure. A change of what there is to say counts as progress:
-/// the wait starts anew.
+/// As [`until`], with another patience and more to say on failure.
 pub async fn until_or<T, F: Future<Output = Option<T>>>(
     what: &str,
     patience: Duration,
+    condition: impl FnMut() -> F,
+    more: impl Fn() -> String,
+) -> T {
+    until_progress_ends(what, patience, condition, String::new, more).await
+}
+
+/// As [`until_or`], and a change of `progress` starts the wait anew.
+pub async fn until_progress_ends<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    patience: Duration,
     mut condition: impl FnMut() -> F,
+    progress: impl Fn() -> String,
     more: impl Fn() -> String,
 ) -> T {
     let mut wait = Wait::new(patience);
-    let mut last = String::new();
     loop {
         if let Some(found) = condition().await {
             return found;
         }
-        if wait.is_over() {
-            let now = more();
-            assert!(wait.starts_anew(now != last), "it never came to this: {what}\n{now}");
-            last = now;
-        }
+        assert!(wait.goes_on(&progress), "it never came to this: {what}\n{}", more());
         // Between two looks, not instead of one.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -160,28 +165,28 @@ pub async fn until_or<T, F: Future<Output = Option<T>>>(
 pub struct Wait {
     patience: Duration,
     deadline: Instant,
+    last: String,
     left: u32,
 }
 
 impl Wait {
     /// One that begins now.
     pub fn new(patience: Duration) -> Self {
-        Self { patience, deadline: Instant::now() + patience, left: PROGRESSES }
+        Self { patience, deadline: Instant::now() + patience, last: String::new(), left: PROGRESSES }
     }
 
-    /// Whether nothing has prolonged it in time.
-    pub fn is_over(&self) -> bool {
-        Instant::now() >= self.deadline
-    }
-
-    /// Starts it anew if there was progress. False if there was none, or if it was prolonged too often.
-    pub fn starts_anew(&mut self, progress: bool) -> bool {
-        let anew = progress && self.left > 0;
-        if anew {
-            self.left -= 1;
-            self.deadline = Instant::now() + self.patience;
+    /// Whether there is time left. Where there is none, the wait starts anew if `progress` has changed since it last did.
+    pub fn goes_on(&mut self, progress: impl Fn() -> String) -> bool {
+        if Instant::now() < self.deadline {
+            return true;
         }
-        anew
+        let now = progress();
+        if self.left == 0 || now == self.last {
+            return false;
+        }
+        (self.last, self.left) = (now, self.left - 1);
+        self.deadline = Instant::now() + self.patience;
+        true
     }
 }
 

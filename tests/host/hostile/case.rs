@@ -10,7 +10,7 @@ const WIDE: &str = "cpu_per_call = \"5m\", call_timeout = \"10m\", memory = \"16
 /// With more memory.
 pub const ROOMY: &str = "cpu_per_call = \"5m\", call_timeout = \"10m\", memory = \"128MiB\"";
 /// Little compute, for a case that computes without end.
-pub const COMPUTING: &str = "cpu_per_call = \"150ms\", call_timeout = \"10m\", memory = \"16MiB\"";
+const COMPUTING: &str = "cpu_per_call = \"150ms\", call_timeout = \"25s\", memory = \"16MiB\"";
 /// Little time, for a case that waits without end.
 pub const WAITING: &str = "cpu_per_call = \"5m\", call_timeout = \"2s\", memory = \"16MiB\"";
 
@@ -24,6 +24,8 @@ pub struct Case {
     config: String,
     limits: String,
     grant: String,
+    /// The section's `timeout`.
+    timeout: &'static str,
     /// More keys of the section, a line each.
     keys: String,
     pub then: Then,
@@ -61,6 +63,7 @@ pub fn guest(name: &'static str) -> Case {
         config: format!("do = \"{name}\""),
         limits: WIDE.to_owned(),
         grant: String::new(),
+        timeout: "20m",
         keys: String::new(),
         then: Then::Delivers(&[]),
         spares_operations: false,
@@ -141,9 +144,15 @@ impl Case {
         Self { then: Then::Falters(words), ..self }
     }
 
+    /// With little compute, for what computes without end. The section's `timeout` has room for one such call, so that a
+    /// batch is not halved, which would take hundreds of calls.
+    pub fn computing(self) -> Self {
+        Self { timeout: "30s", ..self.limits(COMPUTING) }
+    }
+
     /// It computes without end, and fails for its compute bound.
     pub fn spins(self) -> Self {
-        self.limits(COMPUTING).fails(SPUN)
+        self.computing().fails(SPUN)
     }
 
     /// It publishes everything, and its log has all of `lines`.
@@ -178,12 +187,12 @@ impl Case {
 
     /// Its section of the configuration.
     pub fn section(&self) -> String {
-        let Self { name, config, limits, grant, keys, .. } = self;
+        let Self { name, config, limits, grant, timeout, keys, .. } = self;
         let plugin = if matches!(self.plugin, Plugin::Guest) { "hostile" } else { name };
         format!(
             "[publishers.{name}]\ntype = \"wasm\"\nplugin = \"{plugin}\"\nconfig = {{ {config} }}\n\
              limits = {{ {limits} }}\ngrant = {{ {grant} }}\nretry = {{ max = \"1s\", hold = \"1s\" }}\n\
-             flush_interval = \"500ms\"\ntimeout = \"20m\"\n{keys}"
+             flush_interval = \"500ms\"\ntimeout = \"{timeout}\"\n{keys}"
         )
     }
 }

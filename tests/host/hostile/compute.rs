@@ -1,6 +1,6 @@
 //! It computes, or waits, for ever.
 
-use super::case::{COMPUTING, Case, SPUN, WAITING, guest, raw};
+use super::case::{Case, SPUN, WAITING, guest, raw};
 
 const LATE: &str = "ran past its call timeout of 2s";
 const SPIN: &str = "(loop $on (br $on))";
@@ -8,9 +8,9 @@ const SPIN: &str = "(loop $on (br $on))";
 pub fn cases() -> Vec<Case> {
     vec![
         guest("spin").spins(),
-        guest("spin-operations").limits(COMPUTING).falters(SPUN),
+        guest("spin-operations").computing().falters(SPUN),
         guest("spin-start").spins(),
-        guest("spin-flush").limits(COMPUTING).falters(SPUN),
+        guest("spin-flush").computing().falters(SPUN),
         guest("spin-encode").spins(),
         guest("spin-records").spins(),
         guest("spin-columns").spins(),
@@ -20,6 +20,7 @@ pub fn cases() -> Vec<Case> {
         guest("spin-clock").spins(),
         // Some machines call that waiting, some computing: the host's clock ticks in milliseconds.
         guest("spin-poll")
+            .computing()
             .limits("cpu_per_call = \"150ms\", call_timeout = \"2s\", memory = \"16MiB\"")
             .fails("ran past its c"),
         guest("spin-recursion").spins(),

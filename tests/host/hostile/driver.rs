@@ -209,7 +209,6 @@ impl Stage<'_> {
         wanted: impl Fn(&Case, &Value, &Seen) -> Result<(), String>,
     ) {
         let mut wait = Wait::new(PATIENCE);
-        let mut last = String::new();
         let mut open: Vec<&Case> = cases.iter().collect();
         loop {
             let publishers = self.api.publishers().await;
@@ -223,21 +222,20 @@ impl Stage<'_> {
                 let own = |status: &&Value| status["label"] == case.name;
                 let status = publishers.iter().find(own).unwrap_or(&Value::Null);
                 if let Err(why) = wanted(case, status, &seen) {
-                    left.push((case, format!("{}/{}: {why}\n{status:#}", self.group, case.name)));
+                    let progress = format!("{} {}", case.name, status["books"]);
+                    left.push((case, progress, format!("{}/{}: {why}\n{status:#}", self.group, case.name)));
                 }
             }
             if left.is_empty() {
                 return;
             }
-            if wait.is_over() {
+            let progress = || left.iter().map(|(_, progress, _)| progress.as_str()).collect();
+            if !wait.goes_on(progress) {
                 let (names, texts): (Vec<_>, Vec<_>) =
-                    left.iter().map(|(case, text)| (case.name, text.as_str())).unzip();
-                let now = texts.join("\n");
-                let anew = wait.starts_anew(now != last);
-                assert!(anew, "{}: these are not {what}: {names:?}\n{now}", self.group);
-                last = now;
+                    left.iter().map(|(case, _, text)| (case.name, text.as_str())).unzip();
+                panic!("{}: these are not {what}: {names:?}\n{}", self.group, texts.join("\n"));
             }
-            open = left.into_iter().map(|(case, _)| case).collect();
+            open = left.into_iter().map(|(case, ..)| case).collect();
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -1,6 +1,6 @@
 //! Someone who talks to a host over HTTP.
 
-use super::{PATIENCE, until_or};
+use super::{PATIENCE, until_progress_ends};
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::Path;
@@ -117,7 +117,7 @@ impl Api {
         self.until_within(PATIENCE, label, what, wanted).await
     }
 
-    /// As [`Api::until`], with another patience. A change of the status counts as progress.
+    /// As [`Api::until`], with another patience. A change of its books counts as progress.
     pub async fn until_within(
         &self,
         patience: Duration,
@@ -131,7 +131,9 @@ impl Api {
             *last.lock().unwrap() = status.clone();
             wanted(&status).then_some(status)
         };
-        until_or(&format!("`{label}` {what}"), patience, look, || format!("{:#}", last.lock().unwrap())).await
+        let books = || last.lock().unwrap()["books"].to_string();
+        let more = || format!("{:#}", last.lock().unwrap());
+        until_progress_ends(&format!("`{label}` {what}"), patience, look, books, more).await
     }
 
     /// Waits until a publisher has delivered so many.
