@@ -45,14 +45,15 @@ mod tests {
 
     #[test]
     fn memory_that_is_free_between_allocations_in_use_is_given_back() {
+        // Much, since other tests of this process take and free memory meanwhile.
         let bytes = 16 << 10;
-        let mut blocks: Vec<Option<Vec<u8>>> = (0..8_192).map(|_| Some(vec![1; bytes])).collect();
+        let mut blocks: Vec<Option<Vec<u8>>> = (0..16_384).map(|_| Some(vec![1; bytes])).collect();
         let peak = resident().unwrap();
         // Every 16th stays, so that the allocator cannot give back the end of its heap.
         blocks.iter_mut().enumerate().filter(|(at, _)| at % 16 != 0).for_each(|(_, block)| *block = None);
         trim();
         let after = resident().unwrap();
         assert!(after + (64 << 20) < peak, "{peak} bytes before, {after} after");
-        assert_eq!(blocks.iter().flatten().count(), 512);
+        assert_eq!(blocks.iter().flatten().count(), 1_024);
     }
 }
